@@ -1,0 +1,38 @@
+//! What the BPF programs and userspace must agree on: map names, keys, values, drop reasons.
+//!
+//! Every type is `repr(C)` without implicit padding, every pattern of bits is valid, and every type is its
+//! own bytes: userspace writes them into maps as they lie in memory. Numbers are in host byte order unless the
+//! name of the field or its documentation says "network order". Index 0 of every dense table is reserved, so
+//! that a zeroed slot can never route.
+#![cfg_attr(not(test), no_std)]
+
+mod addr;
+mod config;
+mod counters;
+mod endpoint;
+mod event;
+mod flow;
+pub mod maps;
+mod pod;
+mod reason;
+mod service;
+mod vtep;
+
+pub use addr::{Addr, MacAddr};
+pub use config::{Config, ConfigFlags, NetnsFlags, NetnsInfo, NETNS_MAX_NETWORKS, SocketState};
+pub use counters::Counters;
+pub use endpoint::{Endpoint, EndpointFlags, EndpointKind, LocalEndpoint, LocalEndpointFlags};
+pub use event::{Event, Hook, Verdict};
+pub use flow::{Flow, FlowFlags, FlowKey, FlowKind, FlowState, FragmentKey, FragmentPorts};
+pub use pod::Pod;
+pub use reason::DropReason;
+pub use service::{
+    Backend, BackendState, LocalAddressBucket, Port, PortFlags, Protocol, Service, ServiceFlags, TableRef,
+    EARLIER_OWNERS, LOCAL_ADDRESS_BUCKETS, LOCAL_ADDRESS_WAYS, PORT_ENTRIES,
+};
+pub use vtep::{Vtep, VtepFlags, VXLAN_OVERHEAD_V4, VXLAN_OVERHEAD_V6};
+
+/// The version of everything in this crate. A loader refuses, or migrates from, pinned maps of another version.
+///
+/// Bump it with any change of a key, a value, or the meaning of a field.
+pub const ABI_VERSION: u32 = 1;

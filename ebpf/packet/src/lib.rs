@@ -1,0 +1,21 @@
+//! The only code that reads or writes packet bytes: headers, checksums, encapsulation, flow hash, answers.
+//!
+//! It builds for BPF and for the host, so that what runs in the kernel is tested as ordinary Rust. Numbers read from
+//! a packet are kept as they lie in it (network order) where they are only compared or copied; a name that says `len`
+//! or `mtu` is in host order. Nothing here indexes unchecked, wraps or panics on bytes from the network.
+#![cfg_attr(not(test), no_std)]
+
+pub mod answer;
+pub mod checksum;
+pub mod encap;
+pub mod flow;
+mod frame;
+pub mod hash;
+pub mod neighbour;
+mod parse;
+pub mod quote;
+pub mod steer;
+pub mod wire;
+
+pub use frame::{Frame, FrameMut, Slice, SliceMut, View, ViewMut, Wire, load, view, view_mut};
+pub use parse::{Fragment, Packet, parse, parse_ip};
