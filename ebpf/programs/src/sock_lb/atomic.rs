@@ -1,4 +1,5 @@
-//! Atomic addition.
+//! Addition to a cell that other CPUs change too. Not atomic yet: the instruction needs `asm_experimental_arch`, a
+//! feature that only the crate's root can turn on.
 
 /// Adds one to a cell and returns what it was before.
 ///

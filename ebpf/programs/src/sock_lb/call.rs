@@ -1,7 +1,7 @@
 //! The socket call that a program sees: the only code that touches the context.
 //!
-//! The verifier rewrites each access by its offset and size, so every one is a volatile load or store of four bytes:
-//! LLVM must neither narrow, merge nor move them onto a changed pointer.
+//! The verifier rewrites each access by its offset and size, so every one is a volatile load or store of four
+//! bytes: LLVM must neither narrow, merge nor move them onto a changed pointer.
 
 use core::ptr::{read_volatile, write_volatile};
 
@@ -79,7 +79,10 @@ impl<const V6: bool> Call<V6> {
         };
         // SAFETY: as above.
         let port = unsafe { read_volatile(&raw const (*ctx).user_port) };
-        Peer { addr, port: port as u16 }
+        Peer {
+            addr,
+            port: port as u16,
+        }
     }
 
     /// Changes address and port; the address is of the family (mapped or not) that the call had.
@@ -88,7 +91,8 @@ impl<const V6: bool> Call<V6> {
         let ctx = self.ctx.sock_addr;
         let words = peer.addr.words;
         if V6 {
-            // SAFETY: the kernel passes a valid context for as long as the program runs; these fields may be written.
+            // SAFETY: the kernel passes a valid context for as long as the program runs; these fields may be
+            // written.
             unsafe {
                 write_volatile(&raw mut (*ctx).user_ip6[0], words[0]);
                 write_volatile(&raw mut (*ctx).user_ip6[1], words[1]);
@@ -126,7 +130,8 @@ impl<const V6: bool> Call<V6> {
     /// Lets the call fail with `ECONNREFUSED` where the program then returns 0.
     #[inline(always)]
     pub(super) fn fail_with_refused(&self) {
-        // SAFETY: connect and sendmsg programs may call the helper (kernel 6.1 and later). It fails for no errno.
+        // SAFETY: connect and sendmsg programs may call the helper (kernel 6.1 and later). It fails for no
+        // errno.
         unsafe { bpf_set_retval(-CONNECTION_REFUSED) };
     }
 }

@@ -10,8 +10,8 @@ use crate::tables;
 /// What the socket remembers.
 #[inline(always)]
 pub(super) fn recall<const V6: bool>(call: &Call<V6>) -> Option<&SocketState> {
-    // SAFETY: the kernel passes a valid context; the entry stays readable until the program ends, and the socket's lock,
-    // which every hook holds, keeps others from writing it.
+    // SAFETY: the kernel passes a valid context; the entry stays readable until the program ends, and the
+    // socket's lock, which every hook holds, keeps others from writing it.
     unsafe { SOCKET_STATE.get_ptr_mut(call.context()).as_ref() }
 }
 
@@ -62,11 +62,17 @@ pub(super) fn is_current(state: &SocketState) -> bool {
 /// The address that the socket asked for.
 #[inline(always)]
 pub(super) fn asked(state: &SocketState) -> Peer {
-    Peer { addr: state.asked, port: state.asked_port }
+    Peer {
+        addr: state.asked,
+        port: state.asked_port,
+    }
 }
 
 /// The address that it was given instead.
 #[inline(always)]
 pub(super) fn given(state: &SocketState) -> Peer {
-    Peer { addr: state.given, port: state.given_port }
+    Peer {
+        addr: state.given,
+        port: state.given_port,
+    }
 }

@@ -1,15 +1,14 @@
 //! The socket programs: a service's address becomes a backend's once, when the socket is told where to talk.
 //!
-//! What they do depends on the network namespace of the socket, found by its cookie. In a task's namespace the VIPs of
-//! its own networks and the resolver at 127.0.0.11:53 are translated; in the node's namespace the VIPs of every network
-//! and this node's published ports. Every other namespace is left alone.
+//! What they do depends on the network namespace of the socket, found by its cookie. In a task's namespace
+//! the VIPs of its own networks and the resolver at 127.0.0.11:53 are translated; in the node's namespace the
+//! VIPs of every network and this node's published ports. Every other namespace is left alone.
 //!
-//! UDP `connect()` of a task to a VIP is not translated: the send hooks do not see connected sockets, so nothing could
-//! move such a socket off a dead backend. `endpoint_tc` balances it per packet.
+//! UDP `connect()` of a task to a VIP is not translated: the send hooks do not see connected sockets, so
+//! nothing could move such a socket off a dead backend. `endpoint_tc` balances it per packet.
 //!
-//! The return value of a connect or sendmsg program is 1 to go on and 0 to refuse; recvmsg and getpeername programs may
-//! only return 1.
-
+//! The return value of a connect or sendmsg program is 1 to go on and 0 to refuse; recvmsg and getpeername
+//! programs may only return 1.
 
 pub(crate) mod atomic;
 mod call;
@@ -106,17 +105,27 @@ fn netns<const V6: bool>(call: &Call<V6>) -> Option<(u64, &'static NetnsInfo)> {
 /// A socket is told its peer.
 #[inline(always)]
 fn connect<const V6: bool>(call: &Call<V6>) -> Result<(), DropReason> {
-    let Some(protocol) = call.protocol() else { return Ok(()) };
-    let Some((cookie, info)) = netns(call) else { return Ok(()) };
+    let Some(protocol) = call.protocol() else {
+        return Ok(());
+    };
+    let Some((cookie, info)) = netns(call) else {
+        return Ok(());
+    };
     let Some(side) = Side::of(info) else { return Ok(()) };
     let asked = call.peer();
     let is_udp = matches!(protocol, Protocol::Udp);
     match Route::of(side, info, protocol, &asked) {
-        Route::Group { index, service, port, published }
-            if !is_udp || published || matches!(side, Side::Node) =>
-        {
+        Route::Group {
+            index,
+            service,
+            port,
+            published,
+        } if !is_udp || published || matches!(side, Side::Node) => {
             let choice = assign(index, service, protocol, &asked, cookie)?;
-            let given = Peer { addr: choice.addr, port };
+            let given = Peer {
+                addr: choice.addr,
+                port,
+            };
             // Where memory fails, getpeername shows the backend; the connection is right all the same.
             if is_udp {
                 memory::remember(call, &asked, &given, index, &choice);
@@ -139,28 +148,43 @@ fn connect<const V6: bool>(call: &Call<V6>) -> Result<(), DropReason> {
 /// A datagram leaves with an address of its own.
 #[inline(always)]
 fn sendmsg<const V6: bool>(call: &Call<V6>) -> Result<(), DropReason> {
-    let Some(Protocol::Udp) = call.protocol() else { return Ok(()) };
-    let Some((cookie, info)) = netns(call) else { return Ok(()) };
+    let Some(Protocol::Udp) = call.protocol() else {
+        return Ok(());
+    };
+    let Some((cookie, info)) = netns(call) else {
+        return Ok(());
+    };
     let Some(side) = Side::of(info) else { return Ok(()) };
     let asked = call.peer();
     match Route::of(side, info, Protocol::Udp, &asked) {
-        Route::Group { index, service, port, published } => {
+        Route::Group {
+            index,
+            service,
+            port,
+            published,
+        } => {
             if let Some(state) = memory::recall(call)
                 && memory::is_current(state)
             {
-                if memory::asked(state) == asked && state.service == index {
+                let same = memory::asked(state) == asked;
+                if same && state.service == index && state.given_port == port {
                     call.set_peer(&memory::given(state));
                     return Ok(());
                 }
                 // A socket remembers one address. What it sends to further VIPs is balanced per packet by
-                // `endpoint_tc`, which also translates the answers; published ports have nobody behind this hook.
-                if !published {
+                // `endpoint_tc`, which also translates the answers; behind a published port there is only
+                // this hook.
+                if !same && !published {
                     return Ok(());
                 }
             }
             let choice = assign(index, service, Protocol::Udp, &asked, cookie)?;
-            let given = Peer { addr: choice.addr, port };
-            // Unremembered, the answer would come from a stranger: a VIP is then left to `endpoint_tc` as well.
+            let given = Peer {
+                addr: choice.addr,
+                port,
+            };
+            // Unremembered, the answer would come from a stranger: a VIP is then left to `endpoint_tc` as
+            // well.
             if memory::remember(call, &asked, &given, index, &choice) || published {
                 pick::count_flow(index, &choice);
                 call.set_peer(&given);
@@ -186,7 +210,13 @@ fn assign(
         Ok(choice) => Ok(choice.backend),
         Err(reason) => Err(*reason),
     };
-    report::report(&Assignment { asked: *asked, protocol, service: index, vni: service.vni, backend });
+    report::report(&Assignment {
+        asked: *asked,
+        protocol,
+        service: index,
+        vni: service.vni,
+        backend,
+    });
     choice
 }
 

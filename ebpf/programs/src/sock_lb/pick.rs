@@ -24,8 +24,8 @@ pub(super) struct Choice {
 
 /// Picks a live backend of the group, in the family of `like`.
 ///
-/// In turn, by the group's counter, so that the spread is exact; with affinity by the namespace's cookie, which all
-/// sockets of a task share.
+/// In turn, by the group's counter, so that the spread is exact; with affinity by the namespace's cookie,
+/// which all sockets of a task share.
 #[inline(always)]
 pub(super) fn pick(index: u32, service: &Service, like: &Addr, cookie: u64) -> Result<Choice, DropReason> {
     let start = if service.flags.has(ServiceFlags::AFFINITY) {
@@ -35,7 +35,8 @@ pub(super) fn pick(index: u32, service: &Service, like: &Addr, cookie: u64) -> R
         {
             return Ok(choice);
         }
-        // The slot's owner is gone and the table not rebuilt yet: the list of the active ones decides, stable too.
+        // The slot's owner is gone and the table not rebuilt yet: the list of the active ones decides, stable
+        // too.
         hash
     } else {
         next(index)
@@ -71,13 +72,19 @@ fn slots(table: *const TableRef) -> Option<(u32, NonZeroU64)> {
 /// The backend in a slot, where it lives and has an address of the family.
 #[inline(always)]
 fn entry(offset: u32, slot: u64, like: &Addr) -> Result<Choice, DropReason> {
-    let index = *TABLES.get(offset.wrapping_add(slot as u32)).ok_or(DropReason::NoBackend)?;
+    let index = *TABLES
+        .get(offset.wrapping_add(slot as u32))
+        .ok_or(DropReason::NoBackend)?;
     let backend = tables::backend(index).ok_or(DropReason::NoBackend)?;
     let addr = backend.addr_like(like);
     if addr.is_unspecified() {
         return Err(DropReason::NoBackendInFamily);
     }
-    Ok(Choice { backend: index, generation: backend.generation, addr })
+    Ok(Choice {
+        backend: index,
+        generation: backend.generation,
+        addr,
+    })
 }
 
 /// The group's counter, which goes on by one.

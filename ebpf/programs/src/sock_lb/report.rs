@@ -1,5 +1,5 @@
-//! What the event ring learns of the socket programs: a sample of what they assigned, everything while somebody
-//! watches.
+//! What the event ring learns of the socket programs: a sample of what they assigned, everything while
+//! somebody watches.
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_ns};
 use essaim_abi::{Addr, ConfigFlags, DropReason, Event, FlowKey, Hook, Protocol, Verdict};
@@ -26,7 +26,9 @@ pub(super) struct Assignment {
 pub(super) fn report(assignment: &Assignment) {
     let Some(config) = tables::config() else { return };
     if config.flags.has(ConfigFlags::WATCH)
-        || (assignment.backend.is_ok() && config.sample_mask != u32::MAX && random() & config.sample_mask == 0)
+        || (assignment.backend.is_ok()
+            && config.sample_mask != u32::MAX
+            && random() & config.sample_mask == 0)
     {
         submit(assignment);
     }
@@ -42,7 +44,9 @@ fn random() -> u32 {
 /// Writes the event; a full ring loses it.
 #[inline(never)]
 fn submit(assignment: &Assignment) {
-    let Some(mut slot) = maps::EVENTS.reserve_untyped::<Event>(0) else { return };
+    let Some(mut slot) = maps::EVENTS.reserve_untyped::<Event>(0) else {
+        return;
+    };
     let (verdict, backend, reason) = match assignment.backend {
         Ok(backend) => (Verdict::Pass, backend, 0),
         Err(reason) => (Verdict::Answered, 0, reason as u8),

@@ -76,9 +76,12 @@ impl Route {
         }
         match vip(&asked.addr) {
             // A VIP of a foreign network is refused by `endpoint_tc`.
-            Some((index, service)) if is_member(info, service.vni) => {
-                Self::Group { index, service, port: asked.port, published: false }
-            }
+            Some((index, service)) if is_member(info, service.vni) => Self::Group {
+                index,
+                service,
+                port: asked.port,
+                published: false,
+            },
             _ => Self::Elsewhere,
         }
     }
@@ -90,13 +93,23 @@ impl Route {
             && is_local(&asked.addr)
             && let Some(service) = tables::service(port.service)
         {
-            return Self::Group { index: port.service, service, port: port.target_port, published: true };
+            return Self::Group {
+                index: port.service,
+                service,
+                port: port.target_port,
+                published: true,
+            };
         }
         if asked.addr.is_loopback() {
             return Self::Elsewhere;
         }
         match vip(&asked.addr) {
-            Some((index, service)) => Self::Group { index, service, port: asked.port, published: false },
+            Some((index, service)) => Self::Group {
+                index,
+                service,
+                port: asked.port,
+                published: false,
+            },
             None => Self::Elsewhere,
         }
     }

@@ -1,9 +1,10 @@
 //! What TCP sockets asked for, for `getpeername` alone: a direct-mapped cache by the socket's cookie.
 //!
-//! Socket storage would be exact, but making an entry costs some 800 ns a connection, twice what all the rest does; a
-//! hash map is no better. Here remembering is a few stores into an array. Cookies are given out in sequence, so the
-//! last [`ENTRIES`] sockets are all remembered; of an older one the backend's address is shown, never a false one: the
-//! cookie in the entry must be the socket's own, and its peer the address that it was given.
+//! Socket storage would be exact, but making an entry costs some 800 ns a connection, twice what all the rest
+//! does; a hash map is no better. Here remembering is a few stores into an array. Cookies are given out in
+//! sequence, so the last [`ENTRIES`] sockets are all remembered; of an older one the backend's address is
+//! shown, never a false one: the cookie in the entry must be the socket's own, and its peer the address that
+//! it was given.
 
 use core::ptr::{read_volatile, write_volatile};
 
@@ -40,9 +41,11 @@ static TCP_PEERS: Array<TcpPeer, { ENTRIES as usize }> = Array::new();
 #[inline(always)]
 pub(super) fn remember<const V6: bool>(call: &Call<V6>, asked: &Peer, given: &Peer) {
     let cookie = call.socket_cookie();
-    let Some(entry) = TCP_PEERS.get_ptr_mut(cookie as u32 & (ENTRIES - 1)) else { return };
-    // SAFETY: the entry is a map's value, aligned and alive until the program ends. Another CPU may write it at the
-    // same time for a socket whose cookie ends alike: what matters of that is found out in `recall`.
+    let Some(entry) = TCP_PEERS.get_ptr_mut(cookie as u32 & (ENTRIES - 1)) else {
+        return;
+    };
+    // SAFETY: the entry is a map's value, aligned and alive until the program ends. Another CPU may write it
+    // at the same time for a socket whose cookie ends alike: what matters of that is found out in `recall`.
     unsafe {
         write_volatile(&raw mut (*entry).cookie, 0);
         (*entry).asked = asked.addr;
@@ -61,9 +64,20 @@ pub(super) fn recall<const V6: bool>(call: &Call<V6>, given: &Peer) -> Option<Pe
     // SAFETY: the entry is a map's value, aligned and alive until the program ends.
     let (before, remembered, asked, after) = unsafe {
         let before = read_volatile(&raw const (*entry).cookie);
-        let remembered = Peer { addr: (*entry).given, port: (*entry).given_port };
-        let asked = Peer { addr: (*entry).asked, port: (*entry).asked_port };
-        (before, remembered, asked, read_volatile(&raw const (*entry).cookie))
+        let remembered = Peer {
+            addr: (*entry).given,
+            port: (*entry).given_port,
+        };
+        let asked = Peer {
+            addr: (*entry).asked,
+            port: (*entry).asked_port,
+        };
+        (
+            before,
+            remembered,
+            asked,
+            read_volatile(&raw const (*entry).cookie),
+        )
     };
     (before == cookie && after == cookie && remembered == *given).then_some(asked)
 }

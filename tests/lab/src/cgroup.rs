@@ -1,0 +1,86 @@
+//! Control groups of version 2, which hold every process of a lab: socket programs attach to them, and what is in one
+//! can be ended without looking for it.
+
+use crate::wait::eventually;
+use anyhow::{Context as _, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long the kernel may take to end the processes of a group.
+const END_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where version 2 is mounted.
+///
+/// # Errors
+/// When it is not.
+pub(crate) fn mount_point() -> anyhow::Result<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").context("failed to read /proc/mounts")?;
+    mount_point_in(&mounts)
+        .context("no cgroup v2 hierarchy is mounted; mount one: mount -t cgroup2 none /sys/fs/cgroup/unified")
+}
+
+fn mount_point_in(mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (point, kind) = (fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(point))
+    })
+}
+
+/// Kills every process in a group and below it, and waits until they are gone. An absent group is no error.
+///
+/// # Errors
+/// When the kernel does not end them in time.
+pub(crate) fn kill(group: &Path) -> anyhow::Result<()> {
+    if !group.exists() {
+        return Ok(());
+    }
+    fs::write(group.join("cgroup.kill"), "1")
+        .with_context(|| format!("failed to kill {}", group.display()))?;
+    eventually(
+        END_DEADLINE,
+        &format!("processes of {} have ended", group.display()),
+        || {
+            let events = fs::read_to_string(group.join("cgroup.events"))?;
+            ensure!(
+                events.lines().any(|line| line == "populated 0"),
+                "still populated"
+            );
+            Ok(())
+        },
+    )
+}
+
+/// Removes a group and those below it. An absent group is no error.
+///
+/// # Errors
+/// When one holds a process.
+pub(crate) fn remove(group: &Path) -> anyhow::Result<()> {
+    if !group.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(group).with_context(|| format!("failed to list {}", group.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    fs::remove_dir(group).with_context(|| format!("failed to remove the group {}", group.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_2_is_found_among_the_mounts() {
+        let mounts =
+            "cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        assert_eq!(
+            mount_point_in(mounts),
+            Some(PathBuf::from("/sys/fs/cgroup/unified"))
+        );
+        assert_eq!(mount_point_in("cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n"), None);
+    }
+}

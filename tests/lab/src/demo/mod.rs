@@ -1,0 +1,154 @@
+//! The demo: a cluster of three nodes, two services on it, and every way to them shown.
+
+mod answers;
+mod scene;
+mod steps;
+mod table;
+
+use crate::Prefix;
+use anyhow::{Context as _, bail, ensure};
+use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
+use scene::Scene;
+use table::{Outcome, heading, row};
+
+/// The prefix of a demo that stays up.
+const KEPT: &str = "essaimdemo";
+
+/// Brings up a cluster of three nodes on this machine, runs two services on it, shows the traffic, takes it down.
+#[derive(Debug, Parser)]
+#[command(name = "essaim-demo", version)]
+#[command(
+    after_help = "Examples:\n  scripts/demo           show it\n  scripts/demo --keep    and leave the cluster up\n  \
+                        scripts/demo --down    take down what --keep left up"
+)]
+pub struct DemoArgs {
+    /// Leave the cluster up, and say how to look round
+    #[arg(long)]
+    keep: bool,
+    /// Take down the cluster that --keep left up
+    #[arg(long, conflicts_with = "keep")]
+    down: bool,
+}
+
+/// Runs the demo.
+///
+/// # Errors
+/// When a step fails, or something is left behind.
+pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    if args.down {
+        return take_down();
+    }
+    let prefix = if args.keep {
+        Prefix::lasting(KEPT)?
+    } else {
+        Prefix::unique()
+    };
+    if args.keep && !prefix.left()?.is_empty() {
+        bail!("a cluster is up already; take it down with: scripts/demo --down");
+    }
+    remove_when_interrupted(prefix.clone())?;
+    println!(
+        "Three nodes (n1, n2, n3) and a client (c1) on one underlay; services web (3 tasks, port 8080 published)"
+    );
+    println!("and api (2 tasks, not published) on the dual-stack overlay network app.\n");
+    print!("{}", heading());
+    let mut report = Report::default();
+    let scene = report.step("make the nodes, start an agent in each, start the tasks", || {
+        let scene = Scene::build(prefix.clone())?;
+        let told = scene.told();
+        Ok((scene, told))
+    });
+    match scene {
+        Some(mut scene) => {
+            steps::show(&mut scene, &mut report);
+            if report.failed > 0 {
+                scene.print_logs();
+            }
+            if args.keep {
+                print!("{}", scene.look_round());
+                scene.keep();
+            } else {
+                report.step("essaim clean on every node leaves nothing of it", || {
+                    Ok(((), scene.clean()?))
+                });
+                drop(scene);
+                report.step("the machine is as before", || nothing_left(&prefix));
+            }
+        }
+        None if args.keep => println!("\nThe cluster could not be made; nothing is left up."),
+        None => {}
+    }
+    ensure!(
+        report.failed == 0,
+        "{} of {} steps failed",
+        report.failed,
+        report.failed + report.passed
+    );
+    println!("\nAll {} steps passed.", report.passed);
+    Ok(())
+}
+
+/// Prints the steps and counts how they end.
+#[derive(Debug, Default)]
+struct Report {
+    passed: usize,
+    failed: usize,
+}
+
+impl Report {
+    /// Does a step, prints its row, and hands out what it made.
+    fn step<T>(&mut self, name: &str, work: impl FnOnce() -> anyhow::Result<(T, String)>) -> Option<T> {
+        match work() {
+            Ok((made, seen)) => {
+                self.passed += 1;
+                print!("{}", row(name, &Outcome::Passed(seen)));
+                Some(made)
+            }
+            Err(error) => {
+                self.failed += 1;
+                print!("{}", row(name, &Outcome::Failed(format!("{error:#}"))));
+                None
+            }
+        }
+    }
+}
+
+fn nothing_left(prefix: &Prefix) -> anyhow::Result<((), String)> {
+    let left = prefix.left()?;
+    ensure!(left.is_empty(), "left behind: {}", left.join(", "));
+    Ok((
+        (),
+        "no namespace, program, map, process or file of it is left".to_owned(),
+    ))
+}
+
+fn take_down() -> anyhow::Result<()> {
+    let prefix = Prefix::lasting(KEPT)?;
+    if prefix.left()?.is_empty() {
+        println!("No cluster of the demo is up.");
+        return Ok(());
+    }
+    prefix.remove()?;
+    let ((), told) = nothing_left(&prefix)?;
+    println!("The demo's cluster is down: {told}.");
+    Ok(())
+}
+
+/// Ctrl-C takes the cluster down before the process ends. To be called before any thread is made.
+fn remove_when_interrupted(prefix: Prefix) -> anyhow::Result<()> {
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .collect();
+    signals.thread_block().context("failed to block signals")?;
+    std::thread::spawn(move || {
+        if let Ok(signal) = signals.wait() {
+            eprintln!("\n{signal}: taking the cluster down");
+            if let Err(error) = prefix.remove() {
+                eprintln!("{error:#}");
+            }
+            std::process::exit(130);
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! Starting a process inside a network namespace and a control group.
+//!
+//! Not through `ip netns exec`: that mounts a fresh /sys over control groups and bpffs.
+
+use crate::{ip, netns};
+use anyhow::Context as _;
+use nix::sched::{CloneFlags, setns};
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where a process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// The network namespace's name.
+    pub(crate) netns: String,
+    /// The control group; made where it is absent.
+    pub(crate) cgroup: PathBuf,
+}
+
+/// A command that will run in a room.
+pub(crate) fn command(room: &Room, program: impl AsRef<OsStr>) -> anyhow::Result<Command> {
+    std::fs::create_dir_all(&room.cgroup)
+        .with_context(|| format!("failed to make the control group {}", room.cgroup.display()))?;
+    let namespace = File::open(netns::path(&room.netns))
+        .with_context(|| format!("no network namespace {}", room.netns))?;
+    let members = open_members(&room.cgroup)?;
+    let mut command = Command::new(program);
+    command.env("PATH", ip::PATH);
+    // Ctrl-C is for the lab's own process, which then ends the others in order.
+    command.process_group(0);
+    enter_before_exec(&mut command, namespace, members);
+    Ok(command)
+}
+
+fn open_members(cgroup: &Path) -> anyhow::Result<File> {
+    let path = cgroup.join("cgroup.procs");
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("failed to open {}", path.display()))
+}
+
+/// Makes the child enter the namespace and the group between fork and exec: the standard library has no safe way to
+/// do either for a child only.
+fn enter_before_exec(command: &mut Command, namespace: File, members: File) {
+    let enter = move || {
+        setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+        // 0 stands for the process that writes.
+        (&members).write_all(b"0")
+    };
+    // SAFETY: between fork and exec only async-signal-safe functions may be called; the closure makes two system calls,
+    // setns(2) and write(2), on descriptors that it owns, and allocates nothing.
+    unsafe { command.pre_exec(enter) };
+}

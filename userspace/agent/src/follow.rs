@@ -1,0 +1,212 @@
+//! Follows the catalog: reads it, refuses what must be refused, and keeps the plan that holds.
+
+use essaim_model::{Catalog, CatalogErrors, DesiredState, Liveness, NodeName, PlanError, plan, replan};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a catalog was not taken; the plan that held before holds on.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogRefused {
+    /// The file could not be read.
+    #[error("failed to read the catalog {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file is no valid catalog.
+    #[error("{}", prefixed(path, errors))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Everything that is wrong with it.
+        errors: CatalogErrors,
+    },
+    /// It is older than what runs.
+    #[error("{}: revision {found} is lower than {applied}, which runs; raise it if this catalog is the newer one", path.display())]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its revision.
+        found: u64,
+        /// The revision that runs.
+        applied: u64,
+    },
+    /// It does not have this node.
+    #[error("{}: node {node} is not in the catalog, which has {known}; name one of them with --node, or add it", path.display())]
+    UnknownNode {
+        /// The file.
+        path: PathBuf,
+        /// This node.
+        node: NodeName,
+        /// The nodes that it has.
+        known: String,
+    },
+    /// It asks for what this build cannot do.
+    #[error(
+        "{}: network {network} is encrypted, and this build has no IPsec; nothing of the catalog was applied; remove `encrypted` from the network",
+        path.display()
+    )]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+        /// The network.
+        network: String,
+    },
+    /// It cannot be planned.
+    #[error("{}: no plan for node {node}", path.display())]
+    Plan {
+        /// The file.
+        path: PathBuf,
+        /// This node.
+        node: NodeName,
+        /// Why.
+        source: PlanError,
+    },
+}
+
+/// One error a line, each with the file.
+fn prefixed(path: &Path, errors: &CatalogErrors) -> String {
+    let lines = errors.iter().map(|error| format!("{}:{}{error}", path.display(), if error.place.is_some() { "" } else { " " }));
+    lines.collect::<Vec<String>>().join("\n")
+}
+
+/// A catalog with what follows from it for this node.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The file's text.
+    pub text: String,
+    /// The catalog.
+    pub catalog: Catalog,
+    /// What is, as far as the catalog says.
+    pub liveness: Liveness,
+    /// What this node's data plane should hold.
+    pub desired: DesiredState,
+}
+
+/// The catalog that holds, for one node.
+#[derive(Debug)]
+pub struct Follower {
+    node: NodeName,
+    current: Option<Plan>,
+}
+
+impl Follower {
+    /// Follows for this node; nothing holds yet.
+    pub fn new(node: NodeName) -> Self {
+        Self { node, current: None }
+    }
+
+    /// What holds.
+    pub fn current(&self) -> Option<&Plan> {
+        self.current.as_ref()
+    }
+
+    /// What holds, for good.
+    pub fn into_current(self) -> Option<Plan> {
+        self.current
+    }
+
+    /// Takes the text of the catalog at `path`; tells whether the plan changed.
+    ///
+    /// # Errors
+    /// [`CatalogRefused`]; what held before holds on.
+    pub fn take(&mut self, path: &Path, text: &str) -> Result<bool, CatalogRefused> {
+        if self.current.as_ref().is_some_and(|current| current.text == text) {
+            return Ok(false);
+        }
+        self.current = Some(self.planned(path, text)?);
+        Ok(true)
+    }
+
+    fn planned(&self, path: &Path, text: &str) -> Result<Plan, CatalogRefused> {
+        let invalid = |errors| CatalogRefused::Invalid { path: path.to_owned(), errors };
+        let catalog = Catalog::parse(text).map_err(invalid)?;
+        if let Some(current) = &self.current
+            && catalog.revision < current.catalog.revision
+        {
+            let (found, applied) = (catalog.revision, current.catalog.revision);
+            return Err(CatalogRefused::Older { path: path.to_owned(), found, applied });
+        }
+        if !catalog.nodes.iter().any(|node| node.name == self.node) {
+            let known: Vec<&str> = catalog.nodes.iter().map(|node| node.name.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(CatalogRefused::UnknownNode { path: path.to_owned(), node: self.node.clone(), known });
+        }
+        if let Some(network) = catalog.networks.iter().find(|network| network.encrypted) {
+            let network = network.name.to_string();
+            return Err(CatalogRefused::Encrypted { path: path.to_owned(), network });
+        }
+        let liveness = Liveness::of(&catalog);
+        let desired = match &self.current {
+            Some(before) => replan(
+                &before.desired,
+                (&before.catalog, &before.liveness),
+                (&catalog, &liveness),
+                &self.node,
+            ),
+            None => plan(&catalog, &liveness, &self.node),
+        };
+        let no_plan = |source| CatalogRefused::Plan { path: path.to_owned(), node: self.node.clone(), source };
+        Ok(Plan { text: text.to_owned(), desired: desired.map_err(no_plan)?, catalog, liveness })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use essaim_model::example;
+
+    fn follower() -> Follower {
+        Follower::new(NodeName::new("n1").unwrap())
+    }
+
+    fn take(follower: &mut Follower, text: &str) -> Result<bool, CatalogRefused> {
+        follower.take(Path::new("cluster.toml"), text)
+    }
+
+    /// The example at another revision.
+    fn at_revision(revision: u64) -> String {
+        let mut lines: Vec<String> = example().lines().map(str::to_owned).collect();
+        let line = lines.iter_mut().find(|line| line.starts_with("revision")).unwrap();
+        *line = format!("revision = {revision}");
+        lines.join("\n") + "\n"
+    }
+
+    #[test]
+    fn a_valid_catalog_holds_and_the_same_again_is_no_change() {
+        let mut follower = follower();
+        assert!(take(&mut follower, example()).unwrap());
+        assert!(!take(&mut follower, example()).unwrap());
+        assert!(follower.current().unwrap().desired.services.len() > 1);
+    }
+
+    #[test]
+    fn an_invalid_catalog_is_refused_with_its_places_and_the_old_one_holds() {
+        let mut follower = follower();
+        take(&mut follower, &at_revision(5)).unwrap();
+        let error = take(&mut follower, "revision = \"x\"\nnonsense = 1\n").unwrap_err();
+        let text = error.to_string();
+        assert!(text.lines().count() >= 2 && text.lines().all(|line| line.starts_with("cluster.toml:")), "{text}");
+        assert_eq!(follower.current().unwrap().catalog.revision, 5);
+    }
+
+    #[test]
+    fn a_lower_revision_is_refused_and_a_higher_one_taken() {
+        let mut follower = follower();
+        take(&mut follower, &at_revision(5)).unwrap();
+        let error = take(&mut follower, &at_revision(4)).unwrap_err().to_string();
+        assert!(error.contains("revision 4") && error.contains('5'), "{error}");
+        assert!(take(&mut follower, &at_revision(6)).unwrap());
+        assert_eq!(follower.current().unwrap().desired.revision, 6);
+    }
+
+    #[test]
+    fn an_unknown_node_is_refused_with_those_that_are_known() {
+        let mut follower = Follower::new(NodeName::new("n9").unwrap());
+        let error = take(&mut follower, example()).unwrap_err().to_string();
+        assert!(error.contains("n9") && error.contains("n1, n2, n3"), "{error}");
+        assert!(follower.current().is_none());
+    }
+}

@@ -1,0 +1,298 @@
+use super::channel::{Channel, ChannelError, listen_on};
+use super::client::{HolderClient, HolderError};
+use super::owner::owners;
+use super::port::{HeldPort, PortDiff};
+use super::protocol::{
+    DESCRIPTORS_PER_MESSAGE, HOLDER_PROTOCOL, HolderIdentity, Label, Refusal, Reply, Request,
+};
+use super::sockets::hold;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Connections served at once; there is one agent, and at most a newer holder and a `clean` beside it.
+const MAX_CONNECTIONS: usize = 16;
+
+/// Why a holder could not start or go on; its sockets are closed with it.
+#[derive(Debug, thiserror::Error)]
+pub enum HoldError {
+    /// The control socket could not be opened.
+    #[error("failed to listen on {path}")]
+    Listen {
+        /// Its place.
+        path: PathBuf,
+        /// Why.
+        source: ChannelError,
+    },
+    /// The control socket could not be put in its place.
+    #[error("failed to put the socket of the holder at {path}")]
+    Place {
+        /// Its place.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The holder that runs already did not hand over; it goes on.
+    #[error("failed to take over from the running holder")]
+    TakeOver(#[source] HolderError),
+    /// Waiting for connections failed.
+    #[error("failed to wait for connections")]
+    Wait(#[source] Errno),
+}
+
+/// Holds ports and descriptors as told over the socket at `path`, until told to end. Takes over from a holder that
+/// serves `path` already. Calls `ready` once it serves.
+///
+/// # Errors
+/// [`HoldError`] where it could not start; a holder that ran before goes on then.
+pub fn serve_holder(path: &Path, ready: impl FnOnce()) -> Result<(), HoldError> {
+    raise_descriptor_limit();
+    let mut kept = Kept::default();
+    let predecessor = HolderClient::connect(path).map_err(HoldError::TakeOver)?;
+    let predecessor = match predecessor {
+        Some(mut running) => {
+            for (label, descriptor) in running.hand_over().map_err(HoldError::TakeOver)? {
+                kept.adopt(label, descriptor);
+            }
+            Some(running)
+        }
+        None => None,
+    };
+    let listener = Listener::open(path)?;
+    if let Some(running) = predecessor {
+        // Everything is here in copy: should it not answer any more, nothing is lost.
+        if let Err(error) = running.stop() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the holder that ran before did not end");
+        }
+    }
+    ready();
+    serve(&listener, &mut kept)
+}
+
+/// Every held port is a descriptor; the soft limit is made for programs that call `select`.
+fn raise_descriptor_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+fn serve(listener: &Listener, kept: &mut Kept) -> Result<(), HoldError> {
+    let mut connections: Vec<Channel> = Vec::new();
+    loop {
+        let ready = wait(listener, &connections)?;
+        let mut index = 0;
+        connections.retain(|_| {
+            index += 1;
+            !matches!(ready.get(index), Some(Readiness::Broken))
+        });
+        let readable = ready.iter().skip(1).filter(|state| !matches!(state, Readiness::Broken));
+        let readable: Vec<bool> = readable.map(|state| matches!(state, Readiness::Readable)).collect();
+        let mut open = Vec::with_capacity(connections.len());
+        for (channel, readable) in connections.into_iter().zip(readable) {
+            match if readable { kept.answer(&channel) } else { Next::Serve } {
+                Next::Serve => open.push(channel),
+                Next::Close => {}
+                Next::Exit => {
+                    listener.remove();
+                    // The connection is the last to close: whoever asked may rely on the ports being free.
+                    *kept = Kept::default();
+                    return Ok(());
+                }
+            }
+        }
+        connections = open;
+        if matches!(ready.first(), Some(Readiness::Readable)) {
+            match Channel::accept(&listener.socket) {
+                Ok(Some(channel)) if connections.len() < MAX_CONNECTIONS => connections.push(channel),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a connection failed"),
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Readiness {
+    Quiet,
+    Readable,
+    Broken,
+}
+
+/// Waits until the listener (first) or a connection has something.
+fn wait(listener: &Listener, connections: &[Channel]) -> Result<Vec<Readiness>, HoldError> {
+    let descriptors = std::iter::once(listener.socket.as_fd()).chain(connections.iter().map(AsFd::as_fd));
+    let mut polled: Vec<PollFd<'_>> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    loop {
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) => break,
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(HoldError::Wait(error)),
+        }
+    }
+    let readiness = |fd: &PollFd<'_>| {
+        let flags = fd.revents().unwrap_or(PollFlags::empty());
+        if flags.contains(PollFlags::POLLIN) {
+            Readiness::Readable
+        } else if flags.intersects(PollFlags::POLLERR | PollFlags::POLLHUP | PollFlags::POLLNVAL) {
+            Readiness::Broken
+        } else {
+            Readiness::Quiet
+        }
+    };
+    Ok(polled.iter().map(readiness).collect())
+}
+
+/// The control socket, in its place.
+struct Listener {
+    socket: OwnedFd,
+    path: PathBuf,
+    /// Of the socket's file: another holder may have put its own there meanwhile.
+    inode: u64,
+}
+
+impl Listener {
+    /// Binds beside `path` and renames: whoever connects finds the old holder or the new one, never none.
+    fn open(path: &Path) -> Result<Self, HoldError> {
+        let beside = path.with_extension(format!("{}", std::process::id()));
+        let place = |source| HoldError::Place { path: path.to_owned(), source };
+        let socket = listen_on(&beside).map_err(|source| HoldError::Listen { path: beside.clone(), source })?;
+        let inode = fs::metadata(&beside).map_err(place)?.ino();
+        fs::rename(&beside, path).map_err(place)?;
+        Ok(Self { socket, path: path.to_owned(), inode })
+    }
+
+    fn remove(&self) {
+        if fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(%error, path = %self.path.display(), "cannot remove the socket");
+        }
+    }
+}
+
+/// What a connection is to expect after an answer.
+enum Next {
+    Serve,
+    Close,
+    Exit,
+}
+
+/// What the holder keeps open.
+#[derive(Default)]
+struct Kept {
+    ports: BTreeMap<HeldPort, OwnedFd>,
+    named: BTreeMap<String, OwnedFd>,
+}
+
+impl Kept {
+    fn adopt(&mut self, label: Label, descriptor: OwnedFd) {
+        match label {
+            Label::Port(port) => drop(self.ports.insert(port, descriptor)),
+            Label::Named(name) => drop(self.named.insert(name, descriptor)),
+        }
+    }
+
+    fn answer(&mut self, channel: &Channel) -> Next {
+        let (request, descriptors) = match channel.receive::<Request>() {
+            Ok(received) => received,
+            Err(error @ ChannelError::Malformed { .. }) => {
+                let message = format!("{error}; this holder speaks protocol {HOLDER_PROTOCOL}");
+                return Self::sent(&channel.send(&Reply::Error { message }, &[]));
+            }
+            Err(ChannelError::Closed | ChannelError::Socket { .. } | ChannelError::TooLong { .. }) => {
+                return Next::Close;
+            }
+        };
+        let sent = match request {
+            Request::Hello => channel.send(&Reply::Hello(self.identity()), &[]),
+            Request::Hold { ports } => {
+                let refused = self.hold(&ports);
+                channel.send(&Reply::Held { refused }, &[])
+            }
+            Request::List => channel.send(&Reply::Listed { ports: self.ports.keys().copied().collect() }, &[]),
+            Request::Store { name } => channel.send(&self.store(name, descriptors), &[]),
+            Request::Fetch { name } => {
+                let descriptor: Vec<BorrowedFd<'_>> = self.named.get(&name).map(AsFd::as_fd).into_iter().collect();
+                channel.send(&Reply::Fetched { found: !descriptor.is_empty() }, &descriptor)
+            }
+            Request::Forget { name } => {
+                self.named.remove(&name);
+                channel.send(&Reply::Done, &[])
+            }
+            Request::HandOver => self.hand_over(channel),
+            Request::Exit => {
+                // It leaves all the same where the one who asked has gone.
+                return channel.send(&Reply::Leaving, &[]).map_or(Next::Exit, |()| Next::Exit);
+            }
+        };
+        Self::sent(&sent)
+    }
+
+    fn sent(sent: &Result<(), ChannelError>) -> Next {
+        if sent.is_ok() { Next::Serve } else { Next::Close }
+    }
+
+    fn identity(&self) -> HolderIdentity {
+        HolderIdentity {
+            protocol: HOLDER_PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            ports: self.ports.len(),
+        }
+    }
+
+    /// Releases first: a port may have been freed for its neighbour in the same set.
+    fn hold(&mut self, desired: &BTreeSet<HeldPort>) -> Vec<Refusal> {
+        let held = self.ports.keys().copied().collect();
+        let diff = PortDiff::between(&held, desired);
+        for port in &diff.release {
+            self.ports.remove(port);
+        }
+        let mut refused = Vec::new();
+        for port in diff.take {
+            match hold(port) {
+                Ok(socket) => drop(self.ports.insert(port, socket)),
+                Err(error) => refused.push((port, error.raw_os_error().unwrap_or(0))),
+            }
+        }
+        let in_use = refused.iter().filter(|(_, errno)| *errno == Errno::EADDRINUSE as i32).map(|(port, _)| *port);
+        let mut owners = owners(&in_use.collect());
+        let named = refused.into_iter().map(|(port, errno)| Refusal { port, errno, owner: owners.remove(&port) });
+        named.collect()
+    }
+
+    fn store(&mut self, name: String, descriptors: Vec<OwnedFd>) -> Reply {
+        let found = descriptors.len();
+        let mut descriptors = descriptors.into_iter();
+        match (descriptors.next(), descriptors.next()) {
+            (Some(descriptor), None) => {
+                self.named.insert(name, descriptor);
+                Reply::Done
+            }
+            _ => Reply::Error { message: format!("{found} descriptors came with store {name:?}, expected 1") },
+        }
+    }
+
+    fn hand_over(&self, channel: &Channel) -> Result<(), ChannelError> {
+        let ports = self.ports.iter().map(|(port, socket)| (Label::Port(*port), socket.as_fd()));
+        let named = self.named.iter().map(|(name, fd)| (Label::Named(name.clone()), fd.as_fd()));
+        let all: Vec<(Label, BorrowedFd<'_>)> = ports.chain(named).collect();
+        let mut batches = all.chunks(DESCRIPTORS_PER_MESSAGE).peekable();
+        if batches.peek().is_none() {
+            return channel.send(&Reply::Handed { labels: Vec::new(), more: false }, &[]);
+        }
+        while let Some(batch) = batches.next() {
+            let (labels, descriptors): (Vec<Label>, Vec<BorrowedFd<'_>>) = batch.iter().cloned().unzip();
+            channel.send(&Reply::Handed { labels, more: batches.peek().is_some() }, &descriptors)?;
+        }
+        Ok(())
+    }
+}

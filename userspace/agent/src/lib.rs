@@ -1,0 +1,35 @@
+//! The node agent: follows the catalog and keeps the kernel as planned.
+//!
+//! The pure parts say when to reconcile ([`Schedule`]), what holds ([`Follower`]), what is wrong ([`Complaints`]) and
+//! which ports may be published ([`PortFilter`]); the shell round them reads files and sockets and drives links and
+//! maps. A step that fails leaves the others to go on, and is tried again.
+
+mod agent;
+mod clean;
+mod complaints;
+pub mod control;
+pub mod event;
+mod follow;
+pub mod holder;
+mod keeper;
+mod look;
+mod plane;
+mod ports;
+mod readings;
+mod schedule;
+pub mod startup;
+mod state_dir;
+pub mod status;
+mod watch;
+mod watchers;
+
+pub use agent::{AgentError, AgentOptions, run_agent};
+pub use clean::{CleanError, CleanOptions, DEFAULT_BPF_ROOT, clean};
+pub use complaints::{Complaints, News, chain};
+pub use follow::{CatalogRefused, Follower, Plan};
+pub use look::{LookError, Offline};
+pub use ports::{PortFilter, PortHold, published_ports};
+pub use readings::Names;
+pub use schedule::{Outcome, Pace, Schedule, Trigger};
+pub use state_dir::{AgentLock, NodeRecord, StateDir, StateDirError, pin_dir};
+pub use watch::{FileWatch, WatchError};

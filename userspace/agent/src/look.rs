@@ -1,0 +1,179 @@
+//! Looks at a node: for the agent's control socket, and for commands where no agent runs.
+
+use crate::control::{AgentReply, TraceQuestion};
+use crate::follow::{CatalogRefused, Follower, Plan};
+use crate::holder::{HeldPort, HolderClient};
+use crate::ports::{PortFilter, PortHold, published_ports};
+use crate::readings;
+use crate::state_dir::{NodeRecord, StateDir, StateDirError};
+use crate::status::{AgentStatus, Known, Status};
+use essaim_abi::Protocol;
+use essaim_datapath::{Datapath, DatapathError};
+use essaim_model::{DesiredState, NameError, NodeName};
+use essaim_netlink::{HostOptions, LinkReconciler, NetlinkError};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Why nothing can be told.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// No agent has ever run with this state directory.
+    #[error("no agent has run with the state directory {}; name the right one with --state-dir", path.display())]
+    NoAgent {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// No catalog was applied.
+    #[error("no catalog was applied yet")]
+    NoPlan,
+    /// The state directory does not say.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// The record in the state directory names no node.
+    #[error("the state directory names no node")]
+    Node(#[from] NameError),
+    /// The copy of the catalog is none of this build's.
+    #[error(transparent)]
+    Catalog(#[from] CatalogRefused),
+    /// The links do not say.
+    #[error(transparent)]
+    Links(#[from] NetlinkError),
+    /// The maps do not say.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+}
+
+/// Everything there is to see of a node.
+pub(crate) struct Scene<'a> {
+    /// What holds.
+    pub(crate) plan: &'a Plan,
+    /// The plan without the ports that other processes have.
+    pub(crate) reduced: &'a DesiredState,
+    pub(crate) links: &'a LinkReconciler,
+    pub(crate) datapath: &'a mut Datapath,
+    pub(crate) ports: &'a BTreeMap<HeldPort, PortHold>,
+    pub(crate) problems: Vec<String>,
+    pub(crate) agent: Option<AgentStatus>,
+}
+
+/// How the node is.
+pub(crate) fn status(scene: &mut Scene<'_>) -> Result<Status, LookError> {
+    let readings = readings::read(scene.datapath, &scene.plan.desired)?;
+    let known = Known {
+        agent: scene.agent.clone(),
+        problems: scene.problems.clone(),
+        ports: scene.ports.clone(),
+        readings: Some(&readings),
+    };
+    Ok(Status::new(&scene.plan.catalog, &scene.plan.desired, known))
+}
+
+/// What differs from the plan: links, what the programs hang in, maps, held ports. Changes nothing.
+pub(crate) fn verify(scene: &mut Scene<'_>) -> Result<Vec<String>, LookError> {
+    let desired = &scene.plan.desired;
+    let ops = scene.links.verify(desired)?;
+    let found = scene.links.inspect(desired)?;
+    let mut differences: Vec<String> = ops.iter().map(|op| format!("links: to do: {op}")).collect();
+    differences.extend(found.problems.iter().map(|problem| format!("links: {}", crate::chain(problem))));
+    let maps = scene.datapath.verify(scene.reduced, &found.facts)?;
+    differences.extend(maps.iter().map(|difference| format!("data plane: {difference}")));
+    for port in published_ports(desired) {
+        match scene.ports.get(&port) {
+            Some(PortHold::Held | PortHold::Unsupported) => {}
+            Some(hold) => differences.push(format!("ports: {port}: {hold}")),
+            None => differences.push(format!("ports: {port}: not held")),
+        }
+    }
+    Ok(differences)
+}
+
+/// A node whose agent does not run: what its state directory, its pins and its holder say.
+pub struct Offline {
+    record: NodeRecord,
+    plan: Plan,
+    links: LinkReconciler,
+    datapath: Datapath,
+    ports: BTreeMap<HeldPort, PortHold>,
+}
+
+impl Offline {
+    /// Opens what the last agent of this state directory left. Changes nothing.
+    ///
+    /// # Errors
+    /// [`LookError`] where there is nothing, or this process may not look.
+    pub fn open(state_dir: &StateDir) -> Result<Self, LookError> {
+        let path = || state_dir.path().to_owned();
+        let record = state_dir.record()?.ok_or_else(|| LookError::NoAgent { path: path() })?;
+        let node = NodeName::new(&record.node)?;
+        let (copy, text) = state_dir.catalog()?.ok_or(LookError::NoPlan)?;
+        let mut follower = Follower::new(node.clone());
+        follower.take(&copy, &text)?;
+        let plan = follower.into_current().ok_or(LookError::NoPlan)?;
+        let links = LinkReconciler::open(HostOptions { node, uplinks: record.uplinks.clone() })?;
+        let datapath = Datapath::open_existing(&record.pin_dir())?;
+        let ports = ports(state_dir, &plan.desired);
+        Ok(Self { record, plan, links, datapath, ports })
+    }
+
+    /// How the node is.
+    ///
+    /// # Errors
+    /// [`LookError`].
+    pub fn status(&mut self) -> Result<Status, LookError> {
+        self.scene(status)
+    }
+
+    /// What differs from the plan.
+    ///
+    /// # Errors
+    /// [`LookError`] where it cannot be told.
+    pub fn verify(&mut self) -> Result<Vec<String>, LookError> {
+        self.scene(verify)
+    }
+
+    /// What would become of a packet.
+    ///
+    /// # Errors
+    /// [`LookError`].
+    pub fn trace(&mut self, question: &TraceQuestion) -> Result<AgentReply, LookError> {
+        self.scene(|scene| trace(scene, question))
+    }
+
+    /// How the agent was started.
+    pub fn record(&self) -> &NodeRecord {
+        &self.record
+    }
+
+    fn scene<T>(&mut self, with: impl FnOnce(&mut Scene<'_>) -> Result<T, LookError>) -> Result<T, LookError> {
+        let denied = self.ports.iter().filter(|(_, hold)| !hold.is_served()).map(|(port, _)| *port).collect();
+        let reduced = PortFilter::default().reduce(&self.plan.desired, &denied);
+        with(&mut Scene {
+            plan: &self.plan,
+            reduced: &reduced,
+            links: &self.links,
+            datapath: &mut self.datapath,
+            ports: &self.ports,
+            problems: Vec::new(),
+            agent: None,
+        })
+    }
+}
+
+/// What the holder, which outlives the agent, says of the ports.
+fn ports(state_dir: &StateDir, desired: &DesiredState) -> BTreeMap<HeldPort, PortHold> {
+    let holder = HolderClient::connect(&state_dir.holder_socket()).ok().flatten();
+    let held = holder.and_then(|mut holder| holder.list().ok()).unwrap_or_default();
+    let state = |port: &HeldPort| {
+        if held.contains(port) {
+            PortHold::Held
+        } else if port.protocol == Protocol::Sctp && !held.is_empty() {
+            PortHold::Unsupported
+        } else {
+            PortHold::Unknown
+        }
+    };
+    published_ports(desired).into_iter().map(|port| (port, state(&port))).collect()
+}
+
+// SHIM
+pub(crate) fn trace(_scene: &mut Scene<'_>, _question: &TraceQuestion) -> Result<AgentReply, LookError> { Err(LookError::NoPlan) }

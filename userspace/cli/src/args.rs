@@ -1,0 +1,211 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; verify: everything is as it should be; check: the catalog is valid
+  1  failed; verify: there are differences; check: the catalog is invalid
+  2  the command line is wrong; verify: it could not be told
+
+Diagnostics go to standard error; RUST_LOG chooses how many (error, warn, info, debug, trace).";
+
+/// A networking data plane for clusters of containers: overlay networks, virtual IPs and published ports in eBPF.
+#[derive(Debug, Parser)]
+#[command(name = "essaim", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the agent of a node: keep its kernel as the catalog says.
+    ///
+    /// The agent follows the catalog's file and applies every change live. An invalid catalog changes nothing. Stopping
+    /// the agent, even with kill -9, leaves the data plane working; the next start takes it over. `essaim clean`
+    /// removes it.
+    #[command(after_help = "\
+Examples:
+  essaim node --name n1 --catalog /etc/essaim/catalog.toml --uplink eth0
+  essaim node --name n1 --catalog catalog.toml --uplink eth0,eth1 --state-dir /run/essaim-n1")]
+    Node(NodeArgs),
+    /// Validate a catalog: every error at once, each with its place in the file.
+    #[command(after_help = "\
+Examples:
+  essaim check catalog.toml
+  essaim check catalog.toml --format json | jq -r '.errors[].message'")]
+    Check(CheckArgs),
+    /// Show the node's networks, services, published ports, counters, drops, VTEPs and maps.
+    ///
+    /// Works without an agent, too: from the pinned maps and the catalog that was applied last.
+    #[command(after_help = "\
+Examples:
+  essaim status
+  essaim status --format json | jq '.services[] | {name, backends}'")]
+    Status(LookArgs),
+    /// Compare what should be with the kernel's links and maps; change nothing.
+    ///
+    /// Exit code 0: equal, 1: there are differences, 2: it could not be told.
+    #[command(after_help = "\
+Examples:
+  essaim verify && echo all is well
+  essaim verify --format json")]
+    Verify(LookArgs),
+    /// Run a synthetic packet through the real programs, against the live maps, and say what each decided and why.
+    ///
+    /// Nothing is sent and no state is written. Without --from the packet comes from the task, or the node, that has
+    /// SRC, and from a client outside where nothing here has it.
+    #[command(after_help = "\
+Examples:
+  essaim trace 203.0.113.7 192.168.50.11 tcp 8080               a client's packet to a published port
+  essaim trace 10.0.1.11 10.0.1.3 tcp 80                        a task's packet to a VIP
+  essaim trace 10.0.1.11 10.0.1.22 udp 53 --from eth0           the same packet, forged from outside")]
+    Trace(TraceArgs),
+    /// Print every decision of the programs as it is made, until interrupted.
+    #[command(after_help = "\
+Examples:
+  essaim watch
+  essaim watch --format json | jq 'select(.verdict == \"drop\")'")]
+    Watch(LookArgs),
+    /// Remove everything that essaim made on this node: programs, maps, links, rules, held ports.
+    ///
+    /// Safe to run twice, and after a crash. Stop the agent first.
+    #[command(after_help = "\
+Examples:
+  essaim clean
+  essaim clean --state-dir /run/essaim-n1
+  essaim clean --name n1 --bpf-root /sys/fs/bpf/essaim     where the state directory is lost")]
+    Clean(CleanArgs),
+    /// Hold ports and descriptors for the agent. Started by the agent.
+    #[command(hide = true)]
+    Hold(HoldArgs),
+}
+
+/// How a command prints its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StateDirArg {
+    /// Where the agent keeps its lock, its sockets and a copy of the catalog; one of its own for each agent.
+    #[arg(long, value_name = "DIR", default_value = "/run/essaim")]
+    pub(crate) state_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// This node's name in the catalog.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// The catalog (TOML); watched for changes.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) catalog: PathBuf,
+    /// The interfaces to the other nodes and to clients, one to four.
+    #[arg(long, value_name = "IF", value_delimiter = ',', required = true)]
+    pub(crate) uplink: Vec<String>,
+    /// Folder on a BPF file system; what is pinned goes to a folder of the node's name in it.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/essaim")]
+    pub(crate) bpf_root: PathBuf,
+    /// The cgroup (version 2) whose sockets reach VIPs; the root of the hierarchy where it is not given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cgroup: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) state: StateDirArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The catalog (TOML).
+    pub(crate) file: PathBuf,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LookArgs {
+    /// How to print the result.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+    #[command(flatten)]
+    pub(crate) state: StateDirArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceArgs {
+    /// The packet's source address.
+    pub(crate) src: IpAddr,
+    /// Its destination address.
+    pub(crate) dst: IpAddr,
+    /// Its protocol.
+    #[arg(value_parser = ["tcp", "udp", "sctp"], ignore_case = true)]
+    pub(crate) proto: String,
+    /// Its destination port.
+    pub(crate) port: u16,
+    /// Where it comes in: an interface of this node, or `client` for the first uplink.
+    #[arg(long, value_name = "INTERFACE|client")]
+    pub(crate) from: Option<String>,
+    #[command(flatten)]
+    pub(crate) look: LookArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CleanArgs {
+    /// The node's name; the one that the agent wrote down where it is not given.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Folder on a BPF file system; the one that the agent wrote down where it is not given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) bpf_root: Option<PathBuf>,
+    /// The cgroup that the socket programs are attached to; the one that the agent wrote down where it is not given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cgroup: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) state: StateDirArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HoldArgs {
+    #[command(flatten)]
+    pub(crate) state: StateDirArg,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn uplinks_are_given_apart_or_together() {
+        let cli = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap().command;
+        for line in [
+            "essaim node --name n1 --catalog c --uplink eth0,eth1",
+            "essaim node --name n1 --catalog c --uplink eth0 --uplink eth1",
+        ] {
+            let Command::Node(node) = cli(line) else { panic!("{line}") };
+            assert_eq!(node.uplink, ["eth0", "eth1"]);
+        }
+    }
+
+    #[test]
+    fn every_public_command_has_examples_and_the_holder_is_hidden() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert_eq!(help.contains("Examples:"), !command.is_hide_set(), "{}", command.get_name());
+        }
+    }
+}

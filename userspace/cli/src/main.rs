@@ -1,0 +1,57 @@
+//! The one binary.
+
+mod args;
+mod check;
+mod look;
+mod node;
+mod output;
+mod show;
+mod table;
+
+use args::{Cli, Command, HoldArgs};
+use clap::Parser;
+use essaim_agent::StateDir;
+use essaim_agent::holder::serve_holder;
+use output::{Exit, print};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(&cli.command) {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("essaim: {}", essaim_agent::chain(error.as_ref()));
+            Exit::Failed.into()
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Node(args) => node::node(args),
+        Command::Check(args) => check::check(args),
+        Command::Status(args) => look::status(args),
+        Command::Verify(args) => Ok(look::verify(args)),
+        Command::Trace(args) => look::trace(args),
+        Command::Watch(args) => look::watch(args),
+        Command::Clean(args) => node::clean_up(args),
+        Command::Hold(args) => hold(args),
+    }
+}
+
+/// Holds ports until told to end, apart from the session that it was started in.
+fn hold(args: &HoldArgs) -> anyhow::Result<Exit> {
+    // Fails for the leader of a process group, which a shell makes: it then belongs to that shell.
+    if let Err(error) = nix::unistd::setsid() {
+        tracing::debug!(%error, "the holder stays in its session");
+    }
+    nix::sys::prctl::set_name(c"essaim-holder")?;
+    let state_dir = StateDir::new(&args.state.state_dir);
+    serve_holder(&state_dir.holder_socket(), || {
+        print("ready\n");
+    })?;
+    Ok(Exit::Done)
+}

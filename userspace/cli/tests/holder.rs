@@ -1,0 +1,161 @@
+//! The holder as a process of its own, in a network namespace of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
+use essaim_agent::holder::{HeldPort, HolderClient, HolderLauncher};
+use essaim_agent::{PortHold, StateDir};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+use tokio::runtime::Runtime;
+
+/// A state directory with the holder's program, and the namespace that this thread is in.
+struct Stage {
+    state_dir: StateDir,
+    launcher: HolderLauncher,
+    runtime: Runtime,
+    _folder: tempfile::TempDir,
+}
+
+impl Stage {
+    /// Moves this thread, and with it what it starts, into a fresh network namespace. It goes with the last of them.
+    fn new() -> Self {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace of its own: run the tests as root");
+        let folder = tempfile::tempdir().unwrap();
+        let state_dir = StateDir::new(folder.path().join("state"));
+        state_dir.create().unwrap();
+        let launcher = HolderLauncher::new(env!("CARGO_BIN_EXE_essaim"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { state_dir, launcher, runtime, _folder: folder }
+    }
+
+    fn holder(&self) -> HolderClient {
+        self.runtime.block_on(self.launcher.ensure(&self.state_dir)).unwrap()
+    }
+
+    fn running(&self) -> Option<HolderClient> {
+        HolderClient::connect(&self.state_dir.holder_socket()).unwrap()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Ok(Some(holder)) = HolderClient::connect(&self.state_dir.holder_socket()) {
+            let _ = holder.stop();
+        }
+    }
+}
+
+fn ports(texts: &[&str]) -> BTreeSet<HeldPort> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn tcp_is_taken(port: u16) -> bool {
+    match TcpListener::bind(("0.0.0.0", port)) {
+        Ok(_) => false,
+        Err(error) => error.kind() == ErrorKind::AddrInUse,
+    }
+}
+
+#[test]
+fn ports_stay_held_when_the_agent_goes_and_the_next_one_adopts_the_holder() {
+    let stage = Stage::new();
+    let mut holder = stage.holder();
+    let pid = holder.identity().pid;
+    assert_eq!(holder.hold(&ports(&["tcp/8080", "udp/5300"])).unwrap(), []);
+    drop(holder);
+    assert!(tcp_is_taken(8080));
+    assert_eq!(UdpSocket::bind("0.0.0.0:5300").unwrap_err().kind(), ErrorKind::AddrInUse);
+    let adopted = stage.holder();
+    assert_eq!((adopted.identity().pid, adopted.identity().ports), (pid, 2));
+}
+
+#[test]
+fn a_new_set_releases_the_old_ports_and_keeps_the_common_ones() {
+    let stage = Stage::new();
+    let mut holder = stage.holder();
+    holder.hold(&ports(&["tcp/8080", "tcp/8081"])).unwrap();
+    assert_eq!(holder.hold(&ports(&["tcp/8081", "tcp/8082"])).unwrap(), []);
+    assert!(!tcp_is_taken(8080) && tcp_is_taken(8081) && tcp_is_taken(8082));
+}
+
+#[test]
+fn a_clash_names_the_process_and_ends_with_it() {
+    let stage = Stage::new();
+    let mut holder = stage.holder();
+    let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
+    let refused = holder.hold(&ports(&["tcp/8080", "tcp/8081"])).unwrap();
+    let [refusal] = refused.as_slice() else { panic!("{refused:?}") };
+    assert_eq!(refusal.owner.as_ref().map(|owner| owner.pid), Some(std::process::id()));
+    let problem = PortHold::of(refusal).problem(refusal.port).unwrap();
+    assert!(problem.contains("tcp/8080") && problem.contains(&format!("pid {}", std::process::id())), "{problem}");
+    assert!(tcp_is_taken(8081), "the others are held all the same");
+    drop(listener);
+    assert_eq!(holder.hold(&ports(&["tcp/8080", "tcp/8081"])).unwrap(), []);
+}
+
+#[test]
+fn sctp_is_held_or_said_to_have_no_sockets() {
+    let stage = Stage::new();
+    let refused = stage.holder().hold(&ports(&["sctp/9000"])).unwrap();
+    assert!(refused.is_empty() || PortHold::of(&refused[0]) == PortHold::Unsupported, "{refused:?}");
+}
+
+#[test]
+fn a_newer_holder_takes_over_every_port_and_descriptor() {
+    let stage = Stage::new();
+    let mut holder = stage.holder();
+    // More than one message can carry.
+    let many = (20_000..20_300).map(|port| format!("tcp/{port}")).collect::<Vec<_>>();
+    let many: BTreeSet<HeldPort> = many.iter().map(|text| text.parse().unwrap()).collect();
+    holder.hold(&many).unwrap();
+    let (mut reader, mut writer) = {
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+        (File::from(reader), File::from(writer))
+    };
+    holder.store("pipe", writer.as_fd()).unwrap();
+    let old = holder.identity().pid;
+    stage.runtime.block_on(stage.launcher.start(&stage.state_dir)).unwrap();
+    let mut newer = stage.running().unwrap();
+    assert_ne!(newer.identity().pid, old);
+    assert_eq!(newer.identity().ports, many.len());
+    assert!((20_000..20_300).all(tcp_is_taken));
+    assert_eq!(newer.hold(&many).unwrap(), [], "adopted, not bound again");
+    let mut kept = File::from(newer.fetch("pipe").unwrap().unwrap());
+    writer.write_all(b"a").unwrap();
+    kept.write_all(b"b").unwrap();
+    drop((writer, kept));
+    newer.forget("pipe").unwrap();
+    assert!(newer.fetch("pipe").unwrap().is_none());
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "ab", "the last copy is closed: the old holder has none either");
+}
+
+#[test]
+fn a_holder_that_was_killed_is_replaced() {
+    let stage = Stage::new();
+    let mut holder = stage.holder();
+    holder.hold(&ports(&["tcp/8080"])).unwrap();
+    let pid = holder.identity().pid;
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
+    assert!(holder.hold(&ports(&["tcp/8080"])).is_err());
+    let mut holder = stage.holder();
+    assert_ne!(holder.identity().pid, pid);
+    assert_eq!(holder.hold(&ports(&["tcp/8080"])).unwrap(), []);
+}
+
+#[test]
+fn a_holder_that_is_told_to_end_frees_its_ports_and_leaves_no_socket() {
+    let stage = Stage::new();
+    let mut holder = stage.holder();
+    holder.hold(&ports(&["tcp/8080"])).unwrap();
+    holder.stop().unwrap();
+    assert!(!tcp_is_taken(8080));
+    assert!(!stage.state_dir.holder_socket().exists());
+    assert!(stage.running().is_none());
+}

@@ -1,0 +1,285 @@
+//! Hanging the programs into interfaces and the cgroup.
+
+use crate::bpf::{LinkTarget, link_create, link_detach, link_info, link_update, prog_info};
+use crate::pins::{self, Pins};
+use crate::programs::Programs;
+use crate::stub::Stub;
+use crate::{DatapathError, clsact, syscall};
+use essaim_abi::Hook;
+use essaim_model::NodeFacts;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// `enum bpf_attach_type`.
+const XDP: u32 = 37;
+const TCX_INGRESS: u32 = 46;
+/// `XDP_FLAGS_DRV_MODE` and `XDP_FLAGS_SKB_MODE`.
+const NATIVE: u32 = 1 << 2;
+const GENERIC: u32 = 1 << 1;
+
+/// The socket programs with their attach types.
+const SOCKET_PROGRAMS: [(&str, u32); 8] = [
+    ("connect4", 10),
+    ("connect6", 11),
+    ("sendmsg4", 14),
+    ("sendmsg6", 15),
+    ("recvmsg4", 19),
+    ("recvmsg6", 20),
+    ("getpeername4", 29),
+    ("getpeername6", 30),
+];
+
+/// How XDP was attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpAttachment {
+    /// By the driver.
+    Native,
+    /// By the kernel, behind the driver: slower.
+    Generic,
+    /// Not at all: `uplink_tc` does the work.
+    LeftOut,
+}
+
+/// What attaching changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttachReport {
+    /// Hooks that were attached.
+    pub attached: Vec<Attachment>,
+    /// Links that were removed, by the name of their pin.
+    pub detached: Vec<String>,
+    /// Uplinks to which XDP was newly attached, or could not be, by interface index.
+    pub xdp: BTreeMap<u32, XdpAttachment>,
+}
+
+/// A place where a program hangs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Attachment {
+    /// The stub of a hook on an interface.
+    Interface(Hook, u32),
+    /// A socket program on the cgroup.
+    Socket(&'static str),
+}
+
+impl Attachment {
+    /// Everything that should hang.
+    pub(crate) fn wanted(facts: &NodeFacts) -> BTreeSet<Self> {
+        let uplinks = facts.uplinks.iter().flat_map(|uplink| {
+            [Self::Interface(Hook::IngressXdp, uplink.ifindex), Self::Interface(Hook::UplinkTc, uplink.ifindex)]
+        });
+        let endpoints = facts.attachments.values().map(|attachment| attachment.ifindex).chain([facts.node_ifindex]);
+        let endpoints = endpoints.map(|ifindex| Self::Interface(Hook::EndpointTc, ifindex));
+        let overlay = Self::Interface(Hook::OverlayTc, facts.vxlan_ifindex);
+        let sockets = SOCKET_PROGRAMS.iter().map(|(name, _)| Self::Socket(name));
+        let all = uplinks.chain(endpoints).chain([overlay]).chain(sockets);
+        all.filter(|attachment| !matches!(attachment, Self::Interface(_, 0))).collect()
+    }
+}
+
+/// The name of its pin.
+impl fmt::Display for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interface(hook, ifindex) => write!(f, "{}-{ifindex}", hook.name()),
+            Self::Socket(name) => f.write_str(name),
+        }
+    }
+}
+
+/// What a link hangs in and what it holds.
+struct Held {
+    link: OwnedFd,
+    prog_id: u32,
+}
+
+/// Attaches and detaches.
+pub(crate) struct Links<'a> {
+    pub(crate) pins: &'a Pins,
+    pub(crate) stub: &'a Stub,
+    pub(crate) programs: &'a Programs,
+    pub(crate) cgroup: BorrowedFd<'a>,
+    /// Number of the cgroup, its low word; any will do where it is not known.
+    pub(crate) cgroup_id: Option<u32>,
+    /// Uplinks that XDP was refused on, not to be asked again.
+    pub(crate) refused: &'a mut BTreeSet<u32>,
+}
+
+impl Links<'_> {
+    /// Makes the links those that are wanted.
+    ///
+    /// # Errors
+    /// Where the kernel refuses; what was attached before that stays, and the next call goes on.
+    pub(crate) fn reconcile(&mut self, facts: &NodeFacts) -> Result<AttachReport, DatapathError> {
+        let wanted = Attachment::wanted(facts);
+        pins::make_folder(&self.pins.links())?;
+        let mut report = AttachReport::default();
+        let names: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
+        for name in pins::names(&self.pins.links())?.into_iter().filter(|name| !names.contains(name)) {
+            detach(self.pins, &name)?;
+            report.detached.push(name);
+        }
+        self.refused.retain(|ifindex| facts.uplinks.iter().any(|uplink| uplink.ifindex == *ifindex));
+        for attachment in wanted {
+            self.ensure(&attachment, &mut report)?;
+        }
+        Ok(report)
+    }
+
+    /// What is wanted and does not hang, or holds another program.
+    ///
+    /// # Errors
+    /// Where a pin cannot be read.
+    pub(crate) fn missing(&self, facts: &NodeFacts) -> Result<Vec<Attachment>, DatapathError> {
+        let mut missing = Vec::new();
+        for attachment in Attachment::wanted(facts) {
+            let program = prog_id(self.program(&attachment)?)?;
+            match self.held(&attachment)? {
+                Some(held) if held.prog_id == program => {}
+                Some(_) | None => missing.push(attachment),
+            }
+        }
+        Ok(missing)
+    }
+
+    fn ensure(&mut self, attachment: &Attachment, report: &mut AttachReport) -> Result<(), DatapathError> {
+        if let Some(held) = self.held(attachment)? {
+            if held.prog_id != prog_id(self.program(attachment)?)? {
+                link_update(&held.link, &self.program(attachment)?).map_err(syscall("update link", attachment))?;
+                report.attached.push(attachment.clone());
+            }
+            return Ok(());
+        }
+        pins::remove(&self.path(attachment))?;
+        let attached = match *attachment {
+            Attachment::Socket(name) => self.attach_socket(name).map(Some),
+            Attachment::Interface(Hook::IngressXdp, ifindex) => self.attach_xdp(ifindex, report),
+            Attachment::Interface(hook, ifindex) => self.attach_tc(hook, ifindex),
+        };
+        let Some(link) = attached? else { return Ok(()) };
+        pins::pin(&link, &self.path(attachment))?;
+        report.attached.push(attachment.clone());
+        Ok(())
+    }
+
+    /// The link of an attachment; `None` where there is none or what it hung in is gone.
+    fn held(&self, attachment: &Attachment) -> Result<Option<Held>, DatapathError> {
+        let Some(link) = pins::get(&self.path(attachment))? else { return Ok(None) };
+        let Ok(info) = link_info(&link) else {
+            // The pin of a clsact filter is its program.
+            let Attachment::Interface(_, ifindex) = attachment else { return Ok(None) };
+            let prog_id = prog_id(link.as_fd())?;
+            return Ok(clsact::interface_name(*ifindex).map(|_| Held { link, prog_id }));
+        };
+        let hangs = match attachment {
+            Attachment::Interface(_, ifindex) => info.target == *ifindex,
+            Attachment::Socket(_) => info.target != 0 && self.cgroup_id.is_none_or(|id| info.target == id),
+        };
+        Ok(hangs.then_some(Held { link, prog_id: info.prog_id }))
+    }
+
+    fn program(&self, attachment: &Attachment) -> Result<BorrowedFd<'_>, DatapathError> {
+        match attachment {
+            Attachment::Interface(hook, _) => self.stub.program(*hook),
+            Attachment::Socket(name) => self.programs.fd(name),
+        }
+    }
+
+    fn path(&self, attachment: &Attachment) -> std::path::PathBuf {
+        self.pins.links().join(attachment.to_string())
+    }
+
+    fn attach_socket(&self, name: &'static str) -> Result<OwnedFd, DatapathError> {
+        let kind = SOCKET_PROGRAMS.iter().find(|(other, _)| *other == name).map_or(0, |(_, kind)| *kind);
+        link_create(&self.programs.fd(name)?, LinkTarget::Cgroup(self.cgroup), kind, 0)
+            .map_err(syscall("attach to the cgroup program", name))
+    }
+
+    fn attach_xdp(&mut self, ifindex: u32, report: &mut AttachReport) -> Result<Option<OwnedFd>, DatapathError> {
+        if self.refused.contains(&ifindex) {
+            return Ok(None);
+        }
+        let program = self.stub.program(Hook::IngressXdp)?;
+        let attach = |mode| link_create(&program, LinkTarget::Interface(ifindex), XDP, mode);
+        let native = attach(NATIVE);
+        let (link, how) = match native {
+            Ok(link) => (Some(link), XdpAttachment::Native),
+            Err(native) if is_gone(&native) => {
+                return Err(syscall("attach XDP to interface", ifindex)(native));
+            }
+            Err(native) => match attach(GENERIC) {
+                Ok(link) => {
+                    tracing::warn!(ifindex, error = %native, "no native XDP on this uplink: generic XDP is used, which is slower");
+                    (Some(link), XdpAttachment::Generic)
+                }
+                Err(error) => {
+                    tracing::warn!(ifindex, %error, "no XDP on this uplink: tc does its work");
+                    self.refused.insert(ifindex);
+                    (None, XdpAttachment::LeftOut)
+                }
+            },
+        };
+        report.xdp.insert(ifindex, how);
+        Ok(link)
+    }
+
+    fn attach_tc(&self, hook: Hook, ifindex: u32) -> Result<Option<OwnedFd>, DatapathError> {
+        let program = self.stub.program(hook)?;
+        match link_create(&program, LinkTarget::Interface(ifindex), TCX_INGRESS, 0) {
+            Ok(link) => Ok(Some(link)),
+            // Kernels before 6.6 know no tcx.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                clsact::attach(&self.pins.stub().join(format!("{}_stub", hook.name())), ifindex)?;
+                program.try_clone_to_owned().map(Some).map_err(syscall("open program", hook.name()))
+            }
+            Err(error) => Err(syscall("attach tc to interface", ifindex)(error)),
+        }
+    }
+}
+
+/// Gives the socket programs that hang already those of this generation.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub(crate) fn update_sockets(pins: &Pins, programs: &Programs) -> Result<(), DatapathError> {
+    for (name, _) in SOCKET_PROGRAMS {
+        let Some(link) = pins::get(&pins.links().join(name))? else { continue };
+        let program = programs.fd(name)?;
+        let info = link_info(&link).map_err(syscall("read what is known of link", name))?;
+        // A link whose cgroup is gone takes no program; attaching makes another.
+        if info.target != 0 && info.prog_id != prog_id(program)? {
+            link_update(&link, &program).map_err(syscall("update link", name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a link by the name of its pin.
+///
+/// # Errors
+/// Where the kernel refuses.
+pub(crate) fn detach(pins: &Pins, name: &str) -> Result<(), DatapathError> {
+    let path = pins.links().join(name);
+    if let Some(link) = pins::get(&path)? {
+        if link_info(&link).is_ok() {
+            match link_detach(&link) {
+                // What it hung in is gone already.
+                Err(error) if !is_gone(&error) => return Err(syscall("detach link", name)(error)),
+                Ok(()) | Err(_) => {}
+            }
+        } else if let Some((hook, ifindex)) = name.rsplit_once('-')
+            && let Ok(ifindex) = ifindex.parse()
+        {
+            clsact::detach(&format!("{hook}_stub"), ifindex)?;
+        }
+    }
+    pins::remove(&path)
+}
+
+fn prog_id(program: BorrowedFd<'_>) -> Result<u32, DatapathError> {
+    Ok(prog_info(&program).map_err(syscall("read what is known of", "program"))?.id)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOLINK | libc::ENOENT))
+}

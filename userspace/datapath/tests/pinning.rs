@@ -1,0 +1,232 @@
+//! What is pinned is adopted by the next agent, replaced by another build's, and removed whole. Needs root.
+
+use aya::maps::{Array, Map, MapData, MapInfo};
+use aya::programs::ProgramInfo;
+use essaim_abi::{Addr, Flow, FlowKey, Service};
+use essaim_datapath::{Datapath, DatapathError, DatapathOptions, Sizing};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+mod node;
+mod plans;
+
+use node::Node;
+
+/// The numbers of the pinned maps, which change when a map is replaced.
+fn map_ids(node: &Node) -> BTreeMap<String, u32> {
+    let names = fs::read_dir(node.pin("maps")).unwrap().map(|entry| entry.unwrap());
+    names.map(|entry| (entry.file_name().into_string().unwrap(), MapInfo::from_pin(entry.path()).unwrap().id())).collect()
+}
+
+fn generation(node: &Node) -> Vec<String> {
+    fs::read_dir(node.pin("progs")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn program_id(path: &Path) -> u32 {
+    ProgramInfo::from_pin(path).unwrap().id()
+}
+
+/// Makes the pins look like another build's.
+fn pretend_another_build(node: &Node) {
+    let map = MapData::from_pin(node.pin("maps/META")).unwrap();
+    Array::<_, u64>::try_from(Map::Array(map)).unwrap().set(2, 1, 0).unwrap();
+}
+
+fn flow(number: u32) -> (FlowKey, Flow) {
+    let key = FlowKey { remote: Addr::v4(number), remote_port: 1, protocol: 6, ..FlowKey::default() };
+    (key, Flow { seen: number, timeout: 1000, ..Flow::default() })
+}
+
+#[test]
+fn a_restarted_agent_adopts_what_is_there_and_changes_nothing() {
+    let node = Node::new("adopt");
+    let desired = plans::desired([(0, plans::service(0, &plans::ready(3), true))]);
+    let facts = node.facts(plans::facts(&desired));
+    let mut first = Datapath::open(&node.options).unwrap();
+    first.apply(&desired, &facts).unwrap();
+    let report = first.attach(&facts).unwrap();
+    assert_eq!((report.attached.len(), report.detached.len()), (13, 0), "{report:?}");
+    assert_eq!(report.xdp.values().collect::<Vec<_>>(), [&essaim_datapath::XdpAttachment::Native]);
+    assert!(matches!(Datapath::open(&node.options), Err(DatapathError::InUse { .. })));
+
+    let (maps, running) = (map_ids(&node), generation(&node));
+    drop(first);
+    let mut second = Datapath::open(&node.options).unwrap();
+    assert_eq!((map_ids(&node), generation(&node)), (maps, running));
+    assert!(second.apply(&desired, &facts).unwrap().is_unchanged());
+    let report = second.attach(&facts).unwrap();
+    assert!(report.attached.is_empty() && report.detached.is_empty(), "{report:?}");
+
+    let looking = Datapath::open_existing(&node.options.pin_dir).unwrap();
+    assert_eq!(looking.maps().services.read(1).unwrap(), second.maps().services.read(1).unwrap());
+}
+
+#[test]
+fn another_build_takes_over_with_the_same_maps() {
+    let node = Node::new("build");
+    let desired = plans::desired([(0, plans::service(0, &plans::ready(3), true))]);
+    let facts = node.facts(plans::facts(&desired));
+    let mut first = Datapath::open(&node.options).unwrap();
+    first.apply(&desired, &facts).unwrap();
+    first.attach(&facts).unwrap();
+    drop(first);
+    let (maps, before) = (map_ids(&node), generation(&node));
+    let socket_program = || fs::read_dir(node.pin("progs")).unwrap().next().unwrap().unwrap().path().join("connect4");
+    let old = program_id(&socket_program());
+    pretend_another_build(&node);
+
+    let mut second = Datapath::open(&node.options).unwrap();
+    assert_ne!(generation(&node), before);
+    assert_eq!(generation(&node).len(), 1);
+    assert_ne!(program_id(&socket_program()), old);
+    let mut after = map_ids(&node);
+    for private in ["TC_INNER", "META"] {
+        assert_ne!(after[private], maps[private]);
+        after.insert(private.to_owned(), maps[private]);
+    }
+    assert_eq!(after, maps);
+    assert!(second.apply(&desired, &facts).unwrap().is_unchanged());
+    let report = second.attach(&facts).unwrap();
+    assert!(report.attached.is_empty() && report.detached.is_empty(), "{report:?}");
+}
+
+#[test]
+fn maps_that_are_too_small_are_replaced_with_their_contents() {
+    let node = Node::new("grow");
+    let desired = plans::desired([(0, plans::service(0, &plans::ready(3), true))]);
+    let facts = node.facts(plans::facts(&desired));
+    let mut datapath = Datapath::open(&node.options).unwrap();
+    datapath.apply(&desired, &facts).unwrap();
+    let flows: Vec<_> = (0..10_000).map(flow).collect();
+    datapath.maps_mut().flows.insert_all(&flows).unwrap();
+    let services: Vec<Service> = (0..4).map(|index| datapath.maps().services.read(index).unwrap()).collect();
+    let before = map_ids(&node);
+
+    let larger = Sizing { services: 2048, flows: 1 << 20, ..Sizing::default() };
+    datapath.grow(larger).unwrap();
+    assert_eq!(datapath.sizing().unwrap(), larger);
+    let after = map_ids(&node);
+    let replaced: Vec<&str> =
+        after.iter().filter(|(name, id)| before[*name] != **id).map(|(name, _)| name.as_str()).collect();
+    assert_eq!(replaced, ["FLOWS", "META", "NEXT_PICK", "SERVICES", "SERVICE_COUNTERS", "TC_INNER"]);
+    assert_eq!(datapath.maps().services.len(), 2048);
+    for (index, service) in (0..).zip(services) {
+        assert_eq!(datapath.maps().services.read(index).unwrap(), service);
+    }
+    let mut found = datapath.maps().flows.entries().unwrap();
+    found.sort_unstable_by_key(|(_, flow)| flow.seen);
+    assert_eq!(found, flows);
+    assert!(datapath.apply(&desired, &facts).unwrap().is_unchanged());
+
+    // Smaller again: pinned maps never shrink.
+    drop(datapath);
+    let datapath = Datapath::open(&node.options).unwrap();
+    assert_eq!((datapath.sizing().unwrap(), map_ids(&node)), (larger, after));
+}
+
+#[test]
+fn the_next_start_ends_what_a_crash_cut_off() {
+    let node = Node::new("crash");
+    let desired = plans::desired([(0, plans::service(0, &plans::ready(1), false))]);
+    let facts = node.facts(plans::facts(&desired));
+    let mut datapath = Datapath::open(&node.options).unwrap();
+    datapath.apply(&desired, &facts).unwrap();
+    drop(datapath);
+    let (maps, running) = (map_ids(&node), generation(&node));
+
+    // Before the switch: what was being made is thrown away.
+    fs::create_dir(node.pin("maps_next")).unwrap();
+    fs::create_dir_all(node.pin("progs/3")).unwrap();
+    let mut datapath = Datapath::open(&node.options).unwrap();
+    assert!(!node.pin("maps_next").exists());
+    assert_eq!((map_ids(&node), generation(&node)), (maps, running));
+    assert!(datapath.apply(&desired, &facts).unwrap().is_unchanged());
+    drop(datapath);
+
+    // Behind the switch: what runs stands in the wrong folder.
+    fs::rename(node.pin("maps"), node.pin("maps_next")).unwrap();
+    fs::create_dir(node.pin("maps")).unwrap();
+    let mut datapath = Datapath::open(&node.options).unwrap();
+    assert!(!node.pin("maps_next").exists());
+    assert!(datapath.apply(&desired, &facts).unwrap().is_unchanged());
+}
+
+#[test]
+fn links_follow_the_interfaces() {
+    let node = Node::new("links");
+    let desired = plans::desired([(0, plans::service(0, &plans::ready(1), false))]);
+    let facts = node.facts(plans::facts(&desired));
+    let mut datapath = Datapath::open(&node.options).unwrap();
+    datapath.attach(&facts).unwrap();
+
+    node::ip(&["link", "del", "ep0"]);
+    let mut gone = facts.clone();
+    gone.attachments.clear();
+    let report = datapath.attach(&gone).unwrap();
+    assert_eq!(report.detached.len(), 1, "{report:?}");
+
+    node::add_veth("ep0");
+    let facts = node.facts(facts);
+    let report = datapath.attach(&facts).unwrap();
+    assert_eq!(report.attached.len(), 1, "{report:?}");
+
+    // The same index, another interface: the old link holds nothing any more.
+    let index = node::ifindex("ep0").to_string();
+    node::ip(&["link", "del", "ep0"]);
+    node::ip(&["link", "add", "ep0", "index", &index, "type", "veth", "peer", "name", "ep0p"]);
+    let report = datapath.attach(&facts).unwrap();
+    assert_eq!(report.attached.len(), 1, "{report:?}");
+
+    assert!(is_attached("up0") && is_attached("ep0"));
+    essaim_datapath::clean(&node.options.pin_dir).unwrap();
+    assert!(!node.options.pin_dir.exists());
+    assert!(!is_attached("up0") && !is_attached("ep0"));
+}
+
+#[test]
+fn verify_sees_a_program_that_was_taken_out() {
+    let node = Node::new("verify");
+    let desired = plans::desired([(0, plans::service(0, &plans::ready(1), false))]);
+    let facts = node.facts(plans::facts(&desired));
+    let mut datapath = Datapath::open(&node.options).unwrap();
+    datapath.apply(&desired, &facts).unwrap();
+    datapath.attach(&facts).unwrap();
+    let looking = Datapath::open_existing(&node.options.pin_dir).unwrap();
+    assert_eq!(looking.verify(&desired, &facts).unwrap(), []);
+    let name = format!("uplink_tc-{}", node::ifindex("up0"));
+    fs::remove_file(node.pin("links").join(&name)).unwrap();
+    let found: Vec<String> =
+        looking.verify(&desired, &facts).unwrap().iter().map(|difference| difference.to_string()).collect();
+    assert_eq!(found, [format!("link {name}: not attached")]);
+    assert_eq!(datapath.attach(&facts).unwrap().attached.len(), 1);
+    assert_eq!(looking.verify(&desired, &facts).unwrap(), []);
+}
+
+/// Whether any program hangs in an interface, by XDP or tcx.
+fn is_attached(interface: &str) -> bool {
+    let xdp = std::process::Command::new("ip").args(["-d", "link", "show", interface]).output().unwrap();
+    let (_, tcx) = aya::programs::SchedClassifier::query_tcx(interface, aya::programs::TcAttachType::Ingress).unwrap();
+    String::from_utf8_lossy(&xdp.stdout).contains("xdp") || !tcx.is_empty()
+}
+
+#[test]
+fn what_will_not_do_is_refused_by_name() {
+    let node = Node::new("refused");
+    let open = |pin_dir: &Path, cgroup: &Path| {
+        let options = DatapathOptions { pin_dir: pin_dir.into(), cgroup: cgroup.into(), ..node.options.clone() };
+        Datapath::open(&options).map(|_| ()).unwrap_err()
+    };
+    let error = open(Path::new("/tmp/essaim-no-bpffs"), &node.options.cgroup);
+    assert!(matches!(error, DatapathError::BpfFsMissing { .. }), "{error}");
+    let error = open(&node.options.pin_dir, Path::new("/proc"));
+    assert!(matches!(error, DatapathError::NotCgroup2 { .. }), "{error}");
+    let error = Datapath::open_existing(&node.options.pin_dir).map(|_| ()).unwrap_err();
+    assert!(matches!(error, DatapathError::NotRunning { .. }), "{error}");
+
+    let mut datapath = Datapath::load_unattached(Sizing::default()).unwrap();
+    let desired = Arc::new(plans::many(1, 1));
+    assert!(datapath.attach(&plans::facts(&desired)).is_err());
+    assert!(datapath.grow(Sizing::default()).is_err());
+}

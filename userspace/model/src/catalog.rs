@@ -1,0 +1,379 @@
+//! What should be: the cluster's nodes, networks, services and tasks, as one authority wrote them down.
+//!
+//! The types are plain so that tools can put a catalog together; [`Catalog::parse`] and [`Catalog::check`] hold
+//! every rule. `docs/catalog.md` describes the file.
+
+mod check;
+mod errors;
+mod path;
+mod read;
+mod schema;
+mod values;
+mod write;
+
+pub use errors::{CatalogError, CatalogErrors, Place, Problem};
+
+use crate::{NetworkName, NodeName, ServiceName, TaskId, TaskState, Timeouts, Vni};
+use essaim_abi::{MacAddr, Protocol};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// The node's ports that masqueraded flows of tasks are given, and that cannot be published.
+pub const MASQUERADE_PORTS: std::ops::RangeInclusive<u16> = 61_000..=65_535;
+/// How many earlier memberships of a service are remembered.
+pub const HISTORY_GENERATIONS: usize = 8;
+/// How many networks a task can be on.
+pub const TASK_MAX_NETWORKS: usize = essaim_abi::NETNS_MAX_NETWORKS;
+
+/// Everything that should be, with its revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Catalog {
+    /// Grows with every change.
+    pub revision: u64,
+    /// `[cluster]`.
+    pub cluster: Cluster,
+    /// `[[nodes]]`.
+    pub nodes: Vec<Node>,
+    /// `[[networks]]`.
+    pub networks: Vec<Network>,
+    /// `[[services]]`.
+    pub services: Vec<Service>,
+}
+
+impl Catalog {
+    /// Checks every rule, for a catalog that was put together by a program.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn check(&self) -> Result<(), CatalogErrors> {
+        let findings = check::findings(self, &std::collections::BTreeSet::new());
+        if findings.is_empty() {
+            return Ok(());
+        }
+        let name_of = |section: &str, index: usize| match section {
+            "nodes" => self.nodes.get(index).map(|node| node.name.to_string()),
+            "networks" => self.networks.get(index).map(|network| network.name.to_string()),
+            "services" => self.services.get(index).map(|service| service.name.to_string()),
+            _ => None,
+        };
+        let errors = findings.into_iter().map(|(path, problem)| CatalogError {
+            place: None,
+            path: path::render(&path, name_of),
+            problem,
+        });
+        Err(CatalogErrors(errors.collect()))
+    }
+
+    /// The network that every catalog has: the nodes' own addresses, and the tasks of published services that are on
+    /// no other.
+    pub fn ingress_network(&self) -> Network {
+        let Cluster {
+            ingress_vni,
+            ingress_subnets,
+            ..
+        } = &self.cluster;
+        Network::new(NetworkName::ingress(), *ingress_vni, ingress_subnets.clone())
+    }
+
+    /// Remembers which tasks of the service are ready, before a change of them: flows that belong to a task by
+    /// today's table then still find it. Does nothing where there is no such service, none of its tasks is ready, or
+    /// the newest generation is the same.
+    pub fn record_generation(&mut self, service: &ServiceName) {
+        let down = |name: &NodeName| {
+            let mut nodes = self.nodes.iter();
+            nodes.any(|node| node.name == *name && node.state == NodeState::Down)
+        };
+        let Some(service) = self
+            .services
+            .iter_mut()
+            .find(|candidate| candidate.name == *service)
+        else {
+            return;
+        };
+        let ready = service
+            .tasks
+            .iter()
+            .filter(|task| task.state == TaskState::Ready && !down(&task.node));
+        let generation: Vec<TaskId> = ready.map(|task| task.id.clone()).collect();
+        if generation.is_empty() || service.history.first() == Some(&generation) {
+            return;
+        }
+        service.history.insert(0, generation);
+        service.history.truncate(HISTORY_GENERATIONS);
+    }
+}
+
+/// What holds for every node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// UDP port of VXLAN.
+    pub vxlan_port: u16,
+    /// UDP and TCP port of gossip.
+    pub gossip_port: u16,
+    /// TCP port of the managers.
+    pub manager_port: u16,
+    /// The VNI between the edge and the backend's node.
+    pub ingress_vni: Vni,
+    /// The ingress network: the nodes' overlay addresses and the tasks of published services without a network.
+    /// At most one subnet of a family.
+    pub ingress_subnets: Vec<IpNet>,
+}
+
+impl Cluster {
+    /// The usual ports and VNI, with these ingress subnets.
+    pub const fn new(ingress_subnets: Vec<IpNet>) -> Self {
+        Self {
+            vxlan_port: 4789,
+            gossip_port: 7946,
+            manager_port: 2377,
+            ingress_vni: Vni::INGRESS,
+            ingress_subnets,
+        }
+    }
+}
+
+/// A machine of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// Its VTEP: the underlay address it sends and receives VXLAN at.
+    pub address: IpAddr,
+    /// Its own addresses in the overlay, one in each ingress subnet.
+    pub overlay: Vec<IpAddr>,
+    /// Whether it runs, as far as the catalog's author knows.
+    pub state: NodeState,
+}
+
+/// Whether a node runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// It runs.
+    #[default]
+    Up,
+    /// Its tasks count as gone.
+    Down,
+}
+
+/// An overlay network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Its name.
+    pub name: NetworkName,
+    /// Its VNI.
+    pub vni: Vni,
+    /// One or two subnets, one of a family.
+    pub subnets: Vec<IpNet>,
+    /// Its gateways, at most one of a family; where a family has none, the subnet's first host address is it.
+    pub gateways: Vec<IpAddr>,
+    /// Nothing leaves the network.
+    pub internal: bool,
+    /// Its traffic between nodes must be encrypted.
+    pub encrypted: bool,
+    /// MTU of its endpoints, in bytes; else it is derived from the underlay. Too high and full-size packets need
+    /// fragments or are answered with "too big", too low and every packet carries less than it could.
+    pub mtu: Option<u32>,
+}
+
+impl Network {
+    /// A network with one or two subnets and no options.
+    pub const fn new(name: NetworkName, vni: Vni, subnets: Vec<IpNet>) -> Self {
+        Self {
+            name,
+            vni,
+            subnets,
+            gateways: Vec::new(),
+            internal: false,
+            encrypted: false,
+            mtu: None,
+        }
+    }
+
+    /// The gateway of each subnet: the one that was named, else the first host address.
+    pub fn gateway_of(&self, subnet: IpNet) -> IpAddr {
+        let named = self
+            .gateways
+            .iter()
+            .copied()
+            .find(|gateway| subnet.contains(gateway));
+        named.unwrap_or_else(|| first_host(subnet))
+    }
+}
+
+/// The address after the network's own.
+pub(crate) fn first_host(subnet: IpNet) -> IpAddr {
+    match subnet.network() {
+        IpAddr::V4(address) => (u32::from(address) | 1).to_be_bytes().into(),
+        IpAddr::V6(address) => (u128::from(address) | 1).to_be_bytes().into(),
+    }
+}
+
+/// Which backend a client gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Affinity {
+    /// Every connection is balanced on its own.
+    #[default]
+    None,
+    /// A client address keeps its backend.
+    Client,
+}
+
+/// A set of tasks that do the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// Which backend a client gets.
+    pub affinity: Affinity,
+    /// The network of its tasks' default route, which published ports go to. Where it is not given:
+    /// [`Service::default_network`].
+    pub default_network: Option<NetworkName>,
+    /// Earlier sets of ready tasks, newest first, which every node derives the same earlier owners of a slot from.
+    /// They may name tasks that are no more.
+    pub history: Vec<Vec<TaskId>>,
+    /// The networks it is on, with its VIPs.
+    pub networks: Vec<ServiceNetwork>,
+    /// Its published ports.
+    pub ports: Vec<Port>,
+    /// Idle times of its flows.
+    pub timeouts: Timeouts,
+    /// Its tasks, those that have gone but whose address is not free again included.
+    pub tasks: Vec<Task>,
+}
+
+impl Service {
+    /// The network that its published ports go to and its tasks' default route is on: the one it names, else the
+    /// first that is not internal, else the first, else the ingress network.
+    pub fn default_network(&self, is_internal: impl Fn(&NetworkName) -> bool) -> NetworkName {
+        if let Some(named) = &self.default_network {
+            return named.clone();
+        }
+        let outward = self.networks.iter().find(|network| !is_internal(&network.name));
+        let network = outward.or(self.networks.first());
+        network.map_or_else(NetworkName::ingress, |network| network.name.clone())
+    }
+
+    /// A service without networks, ports and tasks.
+    pub fn new(name: ServiceName) -> Self {
+        Self {
+            name,
+            affinity: Affinity::None,
+            default_network: None,
+            history: Vec::new(),
+            networks: Vec::new(),
+            ports: Vec::new(),
+            timeouts: Timeouts::default(),
+            tasks: Vec::new(),
+        }
+    }
+}
+
+/// A service's place on a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceNetwork {
+    /// The network.
+    pub name: NetworkName,
+    /// Its VIPs there, at most one of a family.
+    pub vips: Vec<IpAddr>,
+}
+
+/// A published port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// What clients of the nodes' addresses use.
+    pub published: u16,
+    /// What the tasks listen at.
+    pub target: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Which nodes answer.
+    pub mode: PortMode,
+    /// How replies travel.
+    pub replies: ReturnPath,
+}
+
+impl Port {
+    /// A TCP port on every node, with replies through the edge.
+    pub const fn new(published: u16, target: u16) -> Self {
+        Self {
+            published,
+            target,
+            protocol: Protocol::Tcp,
+            mode: PortMode::Ingress,
+            replies: ReturnPath::Tunnel,
+        }
+    }
+}
+
+/// Which nodes answer a published port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PortMode {
+    /// Every node.
+    #[default]
+    Ingress,
+    /// The nodes that run a task, each for its own tasks.
+    Host,
+}
+
+/// How replies to clients of a published port travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReturnPath {
+    /// Back through the node that the client asked.
+    #[default]
+    Tunnel,
+    /// Straight from the task's node to the client, for networks that do not filter source addresses.
+    Dsr,
+}
+
+/// A running copy of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its identity.
+    pub id: TaskId,
+    /// The node that runs it.
+    pub node: NodeName,
+    /// Its network namespace: a name under `/run/netns`, or a path.
+    pub netns: String,
+    /// How far it is, as far as the catalog's author knows.
+    pub state: TaskState,
+    /// Its endpoints, in the order of its interfaces (the default route's always comes first).
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A task's attachment to a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The network; `ingress` for the ingress network.
+    pub network: NetworkName,
+    /// At most one address of a family.
+    pub addresses: Vec<IpAddr>,
+    /// Its Ethernet address; else it is derived from its first address.
+    pub mac: Option<MacAddr>,
+}
+
+impl Endpoint {
+    /// Its Ethernet address: the one that was given, else `02:42` with the IPv4 address, else `02:42` with a hash of
+    /// the IPv6 address.
+    pub fn mac(&self) -> MacAddr {
+        if let Some(mac) = self.mac {
+            return mac;
+        }
+        let v4 = self.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        });
+        v4.map_or_else(
+            || self.addresses.first().map_or(MacAddr::default(), mac_of_hash),
+            MacAddr::of_ipv4,
+        )
+    }
+}
+
+/// The Ethernet address of a node or task that has no IPv4 address.
+pub(crate) fn mac_of_hash(address: &IpAddr) -> MacAddr {
+    let [a, b, c, d, ..] = crate::stable_id(&address.to_string()).to_be_bytes();
+    MacAddr([0x02, 0x42, a, b, c, d])
+}
