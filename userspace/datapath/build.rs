@@ -15,26 +15,56 @@ const OBJECTS: [&str; 2] = ["essaim-programs", "essaim-stubs"];
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 /// The kernel's verifier needs BTF. LLVM's `allows-misaligned-mem-access` stays off: it would also make misaligned
 /// accesses of the stack, which the verifier refuses.
-const RUSTFLAGS: [&str; 4] = ["-Cdebuginfo=2", "-Clinker=bpf-linker", "-Clink-arg=--btf", "-Ctarget-cpu=v3"];
+const RUSTFLAGS: [&str; 4] = [
+    "-Cdebuginfo=2",
+    "-Clinker=bpf-linker",
+    "-Clink-arg=--btf",
+    "-Ctarget-cpu=v3",
+];
 /// Settings of the outer cargo that the inner one needs too; every other variable of cargo and rustc is its own.
-const KEPT: [&str; 7] =
-    ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_SOURCE_", "RUSTUP_HOME", "RUSTUP_DIST_"];
+const KEPT: [&str; 7] = [
+    "CARGO_HOME",
+    "CARGO_HTTP_",
+    "CARGO_NET_",
+    "CARGO_REGISTRIES_",
+    "CARGO_SOURCE_",
+    "RUSTUP_HOME",
+    "RUSTUP_DIST_",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: run this through cargo")?);
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
-    let workspace = manifest.ancestors().nth(2).ok_or("this crate stands outside its workspace")?.to_owned();
+    let workspace = manifest
+        .ancestors()
+        .nth(2)
+        .ok_or("this crate stands outside its workspace")?
+        .to_owned();
     watch(&workspace);
 
     let mut cargo = Toolchain::find()?.cargo();
     cargo
         .current_dir(&workspace)
-        .args(["build", "--package", PACKAGE, "--bins", "--target", TARGET, "--profile", "bpf", "--target-dir"])
+        .args([
+            "build",
+            "--package",
+            PACKAGE,
+            "--bins",
+            "--target",
+            TARGET,
+            "--profile",
+            "bpf",
+            "--target-dir",
+        ])
         .arg(out.join("bpf"))
         .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
-    let status = cargo.status().map_err(|error| format!("failed to start cargo for the BPF programs: {error}"))?;
+    let status = cargo
+        .status()
+        .map_err(|error| format!("failed to start cargo for the BPF programs: {error}"))?;
     if !status.success() {
-        return Err(format!("building the BPF programs failed ({status}); cargo's messages stand above").into());
+        return Err(
+            format!("building the BPF programs failed ({status}); cargo's messages stand above").into(),
+        );
     }
     for object in OBJECTS {
         let built = out.join("bpf").join(TARGET).join("bpf").join(object);
@@ -47,7 +77,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Tells cargo what the objects are made from.
 fn watch(workspace: &Path) {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={}", workspace.join("Cargo.toml").display());
+    println!(
+        "cargo::rerun-if-changed={}",
+        workspace.join("Cargo.toml").display()
+    );
     println!("cargo::rerun-if-env-changed=PATH");
     for part in ["abi", "packet", "programs"] {
         let part = workspace.join("ebpf").join(part);
@@ -71,7 +104,9 @@ impl Toolchain {
                  `LLVM_PREFIX=/usr/lib/llvm-22 cargo install bpf-linker --no-default-features --features llvm-22`)"
                 .into());
         }
-        if sysroot(Command::new(SYSTEM_RUSTC)).is_some_and(|root| root.join("lib/rustlib").join(TARGET).is_dir()) {
+        if sysroot(Command::new(SYSTEM_RUSTC))
+            .is_some_and(|root| root.join("lib/rustlib").join(TARGET).is_dir())
+        {
             return Ok(Self::System);
         }
         let source = "lib/rustlib/src/rust/library/core";
@@ -88,7 +123,8 @@ impl Toolchain {
     fn cargo(&self) -> Command {
         let mut command = match self {
             Self::System => {
-                let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+                let mut command =
+                    Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
                 isolate(&mut command);
                 // The ready-made core belongs to a stable compiler; the programs use features of the target alone.
                 command.env("RUSTC", SYSTEM_RUSTC).env("RUSTC_BOOTSTRAP", "1");
@@ -116,7 +152,9 @@ fn rustup_nightly(tool: &str) -> Command {
 fn isolate(command: &mut Command) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let of_toolchain = ["CARGO", "RUST", "CLIPPY", "DEP_"].iter().any(|prefix| text.starts_with(prefix));
+        let of_toolchain = ["CARGO", "RUST", "CLIPPY", "DEP_"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix));
         if of_toolchain && !KEPT.iter().any(|kept| text.starts_with(kept)) {
             command.env_remove(&name);
         }
@@ -124,7 +162,11 @@ fn isolate(command: &mut Command) {
 }
 
 fn sysroot(mut rustc: Command) -> Option<PathBuf> {
-    let output = rustc.args(["--print", "sysroot"]).output().ok().filter(|output| output.status.success())?;
+    let output = rustc
+        .args(["--print", "sysroot"])
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
     Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
 }
 

@@ -5,6 +5,7 @@
 use crate::{ip, netns};
 use anyhow::Context as _;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::SigSet;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -48,11 +49,13 @@ fn open_members(cgroup: &Path) -> anyhow::Result<File> {
 /// do either for a child only.
 fn enter_before_exec(command: &mut Command, namespace: File, members: File) {
     let enter = move || {
+        // The demo blocks signals in its own threads; a child takes them as usual.
+        SigSet::empty().thread_set_mask()?;
         setns(&namespace, CloneFlags::CLONE_NEWNET)?;
         // 0 stands for the process that writes.
         (&members).write_all(b"0")
     };
-    // SAFETY: between fork and exec only async-signal-safe functions may be called; the closure makes two system calls,
-    // setns(2) and write(2), on descriptors that it owns, and allocates nothing.
+    // SAFETY: between fork and exec only async-signal-safe functions may be called; the closure makes three system
+    // calls, rt_sigprocmask(2), setns(2) and write(2), the latter on descriptors that it owns, and allocates nothing.
     unsafe { command.pre_exec(enter) };
 }

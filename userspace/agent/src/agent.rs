@@ -330,7 +330,9 @@ impl Agent {
             },
             AgentRequest::Status => self.look(look::status).map(|status| AgentReply::Status(Box::new(status))),
             AgentRequest::Verify => self.look(look::verify).map(|differences| AgentReply::Verified { differences }),
-            AgentRequest::Trace(question) => self.look(|scene| look::trace(scene, &question)),
+            AgentRequest::Trace(question) => {
+                self.look(|scene| look::trace(scene, &question)).map(|steps| AgentReply::Traced { steps })
+            }
         };
         // Whoever asked may have gone.
         let _ = answer.try_send(reply.unwrap_or_else(|error| failed(&error)));

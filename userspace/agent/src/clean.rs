@@ -6,6 +6,7 @@ use crate::state_dir::{StateDir, StateDirError, pin_dir};
 use essaim_datapath::DatapathError;
 use essaim_model::{NameError, NodeName};
 use essaim_netlink::{LinkReconciler, NetlinkError};
+use std::fs;
 use std::path::PathBuf;
 
 /// What is to be removed where the state directory does not say.
@@ -87,7 +88,8 @@ pub fn clean(state_dir: &StateDir, options: &CleanOptions) -> Result<Vec<String>
     };
     if let Some(node) = node {
         let bpf_root = options.bpf_root.clone().or_else(|| record.map(|record| record.bpf_root));
-        let path = pin_dir(&bpf_root.unwrap_or_else(|| PathBuf::from(DEFAULT_BPF_ROOT)), node.as_str());
+        let bpf_root = bpf_root.unwrap_or_else(|| PathBuf::from(DEFAULT_BPF_ROOT));
+        let path = pin_dir(&bpf_root, node.as_str());
         let existed = path.exists();
         match essaim_datapath::clean(&path) {
             Ok(()) if existed => removed.push(format!("programs and maps in {}", path.display())),
@@ -96,6 +98,8 @@ pub fn clean(state_dir: &StateDir, options: &CleanOptions) -> Result<Vec<String>
                 errors.extend(failed.into_iter().map(|source| CleanError::Datapath { path: path.clone(), source }));
             }
         }
+        // Other nodes of this machine may have theirs in it.
+        let _ = fs::remove_dir(&bpf_root);
         match LinkReconciler::clean(&node) {
             Ok(()) => removed.push(format!("links, routes and rules of node {node} in this network namespace")),
             Err(failed) => errors.extend(failed.into_iter().map(CleanError::Links)),

@@ -52,6 +52,31 @@ pub struct TraceQuestion {
     pub from: Option<String>,
 }
 
+/// What one program decided about a packet that is traced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceStep {
+    /// The program.
+    pub program: String,
+    /// The interface that the packet was at.
+    pub interface: String,
+    /// What it did: `pass`, `drop`, `encapsulated`, `delivered`, `forwarded`, `answered` or `tunnelled`.
+    pub verdict: String,
+    /// Why it went no further.
+    pub reason: Option<String>,
+    /// The group of backends that was concerned.
+    pub service: Option<String>,
+    /// The backend that was chosen.
+    pub backend: Option<String>,
+    /// The node that it was sent to.
+    pub to_node: Option<String>,
+    /// The interface where it was delivered or sent out.
+    pub to_interface: Option<String>,
+    /// The VNI that it was sent with.
+    pub vni: Option<u32>,
+    /// The above in a sentence.
+    pub text: String,
+}
+
 /// What an agent answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "kebab-case")]
@@ -66,9 +91,7 @@ pub enum AgentReply {
     /// To [`AgentRequest::Trace`].
     Traced {
         /// What each program decided, in order.
-        steps: Vec<Decision>,
-        /// What became of the packet.
-        summary: String,
+        steps: Vec<TraceStep>,
     },
     /// To [`AgentRequest::Watch`], again and again.
     Decision(Box<Decision>),

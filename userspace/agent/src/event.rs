@@ -83,17 +83,20 @@ fn program(number: u8) -> String {
 }
 
 fn verdict(number: u8) -> String {
-    let word = match Verdict::of(number) {
-        Some(Verdict::Pass) => "pass",
-        Some(Verdict::Drop) => "drop",
-        Some(Verdict::Encapsulated) => "encapsulated",
-        Some(Verdict::Delivered) => "delivered",
-        Some(Verdict::Forwarded) => "forwarded",
-        Some(Verdict::Answered) => "answered",
-        Some(Verdict::Tunnelled) => "tunnelled",
-        None => return format!("verdict {number}"),
-    };
-    word.to_owned()
+    Verdict::of(number).map_or_else(|| format!("verdict {number}"), |verdict| verdict_name(verdict).to_owned())
+}
+
+/// The word for what was done with a packet.
+pub(crate) const fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Drop => "drop",
+        Verdict::Encapsulated => "encapsulated",
+        Verdict::Delivered => "delivered",
+        Verdict::Forwarded => "forwarded",
+        Verdict::Answered => "answered",
+        Verdict::Tunnelled => "tunnelled",
+    }
 }
 
 fn protocol(number: u8) -> String {
@@ -105,7 +108,8 @@ fn protocol(number: u8) -> String {
     }
 }
 
-fn interface_name(ifindex: u32) -> String {
+/// The name of an interface of this namespace, or its number.
+pub(crate) fn interface_name(ifindex: u32) -> String {
     let name = nix::net::if_::if_indextoname(ifindex);
     name.map_or_else(|_| format!("interface {ifindex}"), |name| name.to_string_lossy().into_owned())
 }
@@ -114,48 +118,31 @@ impl fmt::Display for Decision {
     /// With the time in front.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, micros) = (self.time_ns / 1_000_000_000, self.time_ns / 1000 % 1_000_000);
-        write!(f, "{seconds}.{micros:06} {}", self.told())
-    }
-}
-
-/// A decision without its time.
-struct Told<'a>(&'a Decision);
-
-impl Decision {
-    /// The decision in a line, without its time.
-    pub fn told(&self) -> impl fmt::Display + '_ {
-        Told(self)
-    }
-}
-
-impl fmt::Display for Told<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let decision = self.0;
         let side = |address: IpAddr, port: u16| match address {
             IpAddr::V4(address) => format!("{address}:{port}"),
             IpAddr::V6(address) => format!("[{address}]:{port}"),
         };
         write!(
             f,
-            "{:<11} {} {} > {} {}",
-            decision.program,
-            decision.protocol,
-            side(decision.source, decision.source_port),
-            side(decision.destination, decision.destination_port),
-            decision.verdict,
+            "{seconds}.{micros:06} {:<11} {} {} > {} {}",
+            self.program,
+            self.protocol,
+            side(self.source, self.source_port),
+            side(self.destination, self.destination_port),
+            self.verdict,
         )?;
         for (word, value) in [
-            ("", &decision.reason),
-            ("service ", &decision.service),
-            ("backend ", &decision.backend),
-            ("to ", &decision.to_node),
-            ("at ", &decision.interface),
+            ("", &self.reason),
+            ("service ", &self.service),
+            ("backend ", &self.backend),
+            ("to ", &self.to_node),
+            ("at ", &self.interface),
         ] {
             if let Some(value) = value {
                 write!(f, ", {word}{value}")?;
             }
         }
-        if decision.opened {
+        if self.opened {
             f.write_str(", new flow")?;
         }
         Ok(())

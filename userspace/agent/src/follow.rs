@@ -34,7 +34,7 @@ pub enum CatalogRefused {
         applied: u64,
     },
     /// It does not have this node.
-    #[error("{}: node {node} is not in the catalog, which has {known}; name one of them with --node, or add it", path.display())]
+    #[error("{}: node {node} is not in the catalog, which has {known}; name one of them with --name, or add it", path.display())]
     UnknownNode {
         /// The file.
         path: PathBuf,

@@ -1,16 +1,18 @@
 //! Looks at a node: for the agent's control socket, and for commands where no agent runs.
 
-use crate::control::{AgentReply, TraceQuestion};
+use crate::control::{TraceQuestion, TraceStep};
+use crate::event::{interface_name, verdict_name};
 use crate::follow::{CatalogRefused, Follower, Plan};
-use crate::holder::{HeldPort, HolderClient};
+use crate::holder::{HeldPort, HolderClient, protocol_of};
 use crate::ports::{PortFilter, PortHold, published_ports};
 use crate::readings;
 use crate::state_dir::{NodeRecord, StateDir, StateDirError};
 use crate::status::{AgentStatus, Known, Status};
-use essaim_abi::Protocol;
-use essaim_datapath::{Datapath, DatapathError};
-use essaim_model::{DesiredState, NameError, NodeName};
+use essaim_abi::{Hook, Protocol};
+use essaim_datapath::{Datapath, DatapathError, TraceRequest};
+use essaim_model::{DesiredState, NameError, NodeFacts, NodeName};
 use essaim_netlink::{HostOptions, LinkReconciler, NetlinkError};
+use nix::net::if_::if_nametoindex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -35,6 +37,18 @@ pub enum LookError {
     /// The copy of the catalog is none of this build's.
     #[error(transparent)]
     Catalog(#[from] CatalogRefused),
+    /// No packet of that protocol can be traced.
+    #[error("protocol {found:?} cannot be traced; expected tcp, udp or sctp")]
+    Protocol {
+        /// What was asked for.
+        found: String,
+    },
+    /// No packet comes in there.
+    #[error("no program of this node hangs in interface {found:?}; name an uplink, an endpoint's interface, or `client`")]
+    Interface {
+        /// What was asked for.
+        found: String,
+    },
     /// The links do not say.
     #[error(transparent)]
     Links(#[from] NetlinkError),
@@ -87,6 +101,76 @@ pub(crate) fn verify(scene: &mut Scene<'_>) -> Result<Vec<String>, LookError> {
     Ok(differences)
 }
 
+/// What the programs would do with a packet. Nothing is sent, no state is written.
+pub(crate) fn trace(scene: &mut Scene<'_>, question: &TraceQuestion) -> Result<Vec<TraceStep>, LookError> {
+    let desired = &scene.plan.desired;
+    let facts = scene.links.inspect(desired)?.facts;
+    let TraceQuestion { source, destination, protocol, port, from } = question;
+    let request = TraceRequest {
+        source: *source,
+        destination: *destination,
+        protocol: protocol_of(protocol).ok_or_else(|| LookError::Protocol { found: protocol.clone() })?,
+        port: *port,
+        source_port: TRACE_SOURCE_PORT,
+        from: from.as_deref().map(|from| entrance(from, &facts)).transpose()?,
+    };
+    // The plan without the ports that are not served: so the programs have it.
+    let steps = scene.datapath.trace(None, &request, scene.reduced, &facts)?;
+    Ok(steps.into_iter().map(told).collect())
+}
+
+/// Any port does; always the same one, so that the same question finds the same backend.
+const TRACE_SOURCE_PORT: u16 = 40_000;
+
+/// Where a packet comes in that arrives at this interface.
+fn entrance(from: &str, facts: &NodeFacts) -> Result<(Hook, u32), LookError> {
+    if from == "client" {
+        let uplink = facts.uplinks.first().ok_or_else(|| LookError::Interface { found: from.to_owned() })?;
+        return Ok((Hook::IngressXdp, uplink.ifindex));
+    }
+    let unknown = || LookError::Interface { found: from.to_owned() };
+    let ifindex = if_nametoindex(from).map_err(|_| unknown())?;
+    let is_endpoint = || facts.attachments.values().any(|endpoint| endpoint.ifindex == ifindex);
+    let hook = if facts.uplinks.iter().any(|uplink| uplink.ifindex == ifindex) {
+        Hook::IngressXdp
+    } else if ifindex == facts.vxlan_ifindex {
+        Hook::OverlayTc
+    } else if ifindex == facts.node_ifindex || is_endpoint() {
+        Hook::EndpointTc
+    } else {
+        return Err(unknown());
+    };
+    Ok((hook, ifindex))
+}
+
+fn told(step: essaim_datapath::TraceStep) -> TraceStep {
+    let essaim_datapath::TraceStep {
+        hook,
+        ifindex,
+        verdict,
+        reason,
+        service,
+        backend,
+        node,
+        to_ifindex,
+        vni,
+        flow: _,
+        text,
+    } = step;
+    TraceStep {
+        program: hook.name().to_owned(),
+        interface: interface_name(ifindex),
+        verdict: verdict_name(verdict).to_owned(),
+        reason: reason.map(|reason| reason.name().to_owned()),
+        service: service.map(|key| key.to_string()),
+        backend: backend.map(|key| key.to_string()),
+        to_node: node.map(|node| node.to_string()),
+        to_interface: to_ifindex.map(interface_name),
+        vni,
+        text,
+    }
+}
+
 /// A node whose agent does not run: what its state directory, its pins and its holder say.
 pub struct Offline {
     record: NodeRecord,
@@ -135,7 +219,7 @@ impl Offline {
     ///
     /// # Errors
     /// [`LookError`].
-    pub fn trace(&mut self, question: &TraceQuestion) -> Result<AgentReply, LookError> {
+    pub fn trace(&mut self, question: &TraceQuestion) -> Result<Vec<TraceStep>, LookError> {
         self.scene(|scene| trace(scene, question))
     }
 
@@ -175,5 +259,3 @@ fn ports(state_dir: &StateDir, desired: &DesiredState) -> BTreeMap<HeldPort, Por
     published_ports(desired).into_iter().map(|port| (port, state(&port))).collect()
 }
 
-// SHIM
-pub(crate) fn trace(_scene: &mut Scene<'_>, _question: &TraceQuestion) -> Result<AgentReply, LookError> { Err(LookError::NoPlan) }

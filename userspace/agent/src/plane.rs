@@ -8,8 +8,6 @@ use nix::net::if_::if_indextoname;
 #[derive(Debug)]
 pub(crate) struct Plane {
     datapath: Datapath,
-    /// Changes when the maps were replaced.
-    epoch: u64,
 }
 
 /// How often one plan may find a map too small: each of those that grow, some more than once.
@@ -21,7 +19,7 @@ impl Plane {
         let mut datapath = Datapath::open(options)?;
         // A watcher of an agent that was killed does not watch any more.
         datapath.set_watch(false)?;
-        Ok(Self { datapath, epoch: 0 })
+        Ok(Self { datapath })
     }
 
     /// Makes the maps hold a plan, growing those that are too small.
@@ -45,9 +43,7 @@ impl Plane {
         let sizing = grown(self.datapath.sizing()?, map, needed)
             .ok_or(DatapathError::Capacity { map, needed, capacity })?;
         tracing::info!(map, needed, capacity, "growing the maps");
-        self.datapath.grow(sizing)?;
-        self.epoch += 1;
-        Ok(())
+        self.datapath.grow(sizing)
     }
 
     /// Hangs the programs in where they should be.
@@ -77,11 +73,6 @@ impl Plane {
 
     pub(crate) fn maps(&self) -> &Maps {
         self.datapath.maps()
-    }
-
-    /// Changes when the maps were replaced, the event ring among them.
-    pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
     }
 
     pub(crate) fn events(&self) -> Result<EventRing, DatapathError> {

@@ -3,7 +3,6 @@ use crate::event::Decision;
 use crate::look::LookError;
 use crate::plane::Plane;
 use crate::readings::Names;
-use essaim_datapath::EventRing;
 use essaim_model::DesiredState;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
@@ -17,8 +16,6 @@ const AT_ONCE: usize = 8192;
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
     watchers: Vec<Watcher>,
-    /// With the epoch of the maps that it belongs to.
-    ring: Option<(u64, EventRing)>,
 }
 
 #[derive(Debug)]
@@ -35,8 +32,10 @@ impl Watchers {
 
     /// Tells this one, too, from now on.
     pub(crate) fn add(&mut self, answer: Sender<AgentReply>, plane: &mut Plane) -> Result<(), LookError> {
-        if self.ring.is_none() {
-            self.ring = Some((plane.epoch(), open(plane)?));
+        if self.watchers.is_empty() {
+            // What was sampled before nobody asked for.
+            for _ in plane.events()?.take(AT_ONCE) {}
+            plane.set_watch(true)?;
         }
         self.watchers.push(Watcher { answer, missed: 0 });
         Ok(())
@@ -46,16 +45,14 @@ impl Watchers {
     pub(crate) fn tell(&mut self, plane: &mut Plane, desired: &DesiredState) {
         self.watchers.retain(|watcher| !watcher.answer.is_closed());
         if self.watchers.is_empty() {
-            self.ring = None;
             if let Err(error) = plane.set_watch(false) {
                 tracing::warn!(error = crate::chain(&error), "the programs go on reporting every decision");
             }
             return;
         }
-        if self.ring.as_ref().is_none_or(|(epoch, _)| *epoch != plane.epoch()) {
-            self.ring = open(plane).ok().map(|ring| (plane.epoch(), ring));
-        }
-        let Some((_, ring)) = &mut self.ring else { return };
+        // Opened anew each time: of two rings open at once one misses events, and `trace` opens one, too; and the maps
+        // may have been replaced by larger ones.
+        let Ok(ring) = plane.events() else { return };
         let mut events = ring.take(AT_ONCE).peekable();
         if events.peek().is_none() {
             return;
@@ -78,12 +75,4 @@ impl Watcher {
             self.missed += 1;
         }
     }
-}
-
-fn open(plane: &mut Plane) -> Result<EventRing, LookError> {
-    let mut ring = plane.events()?;
-    // What was sampled before nobody asked for.
-    while ring.next().is_some() {}
-    plane.set_watch(true)?;
-    Ok(ring)
 }

@@ -4,8 +4,7 @@ use crate::args::{Format, LookArgs, TraceArgs};
 use crate::output::{Exit, is_read, print, print_json};
 use crate::show::show;
 use anyhow::{Context, bail};
-use essaim_agent::control::{AgentReply, AgentRequest, TraceQuestion, client};
-use essaim_agent::event::Decision;
+use essaim_agent::control::{AgentReply, AgentRequest, TraceQuestion, TraceStep, client};
 use essaim_agent::{Offline, StateDir, chain};
 use serde::Serialize;
 use std::fmt::Write;
@@ -72,8 +71,7 @@ fn differences(state_dir: &StateDir) -> anyhow::Result<Vec<String>> {
 /// The result of `trace`, for programs.
 #[derive(Serialize)]
 struct Traced {
-    steps: Vec<Decision>,
-    summary: String,
+    steps: Vec<TraceStep>,
 }
 
 /// Runs a packet through the programs.
@@ -86,22 +84,18 @@ pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<Exit> {
         port: args.port,
         from: args.from.clone(),
     };
-    let reply = match ask(&state_dir, &AgentRequest::Trace(question.clone()))? {
-        Some(reply) => reply,
+    let steps = match ask(&state_dir, &AgentRequest::Trace(question.clone()))? {
+        Some(AgentReply::Traced { steps }) => steps,
+        Some(other) => bail!(unexpected(other)),
         None => Offline::open(&state_dir)?.trace(&question)?,
     };
-    let AgentReply::Traced { steps, summary } = reply else { bail!(unexpected(reply)) };
     match args.look.format {
         Format::Text => {
-            let mut text = String::new();
-            for (number, step) in steps.iter().enumerate() {
-                // Writing to a string does not fail.
-                let _ = writeln!(text, "{}. {}", number + 1, step.told());
+            for step in &steps {
+                print(&format!("{} at {}: {}\n", step.program, step.interface, step.text));
             }
-            let _ = writeln!(text, "=> {summary}");
-            print(&text);
         }
-        Format::Json => print_json(&Traced { steps, summary })?,
+        Format::Json => print_json(&Traced { steps })?,
     }
     Ok(Exit::Done)
 }

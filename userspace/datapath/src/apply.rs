@@ -1,10 +1,10 @@
 //! Storing changes in the maps, and reading back what they hold.
 
+use crate::DatapathError;
 use crate::changes::Changes;
 use crate::image::Image;
 use crate::maps::Maps;
 use crate::state::View;
-use crate::DatapathError;
 use essaim_abi::{Backend, LocalAddressBucket, Pod, Port, Service, Vtep, VtepFlags};
 use std::collections::BTreeMap;
 use std::mem::offset_of;
@@ -35,7 +35,8 @@ pub(crate) fn read(maps: &Maps) -> Result<Image, DatapathError> {
     let services = (1..maps.services.len()).map(|index| Ok((index, maps.services.read(index)?)));
     let backends = (1..maps.backends.len()).map(|index| Ok((index, maps.backends.read(index)?)));
     let vteps = (1..maps.vteps.len()).map(|index| Ok((index, maps.vteps.read(index)?)));
-    let numbers = (0..maps.vtep_by_number.len()).map(|number| Ok((number, maps.vtep_by_number.read(number)?)));
+    let numbers =
+        (0..maps.vtep_by_number.len()).map(|number| Ok((number, maps.vtep_by_number.read(number)?)));
     let ports = (0..maps.ports.len()).map(|index| Ok((index, maps.ports.read(index)?)));
     Ok(Image {
         services: used(services, |service: &Service| service.id != 0)?,
@@ -54,7 +55,9 @@ fn used<V>(
     entries: impl Iterator<Item = Result<(u32, V), DatapathError>>,
     in_use: impl Fn(&V) -> bool,
 ) -> Result<BTreeMap<u32, V>, DatapathError> {
-    entries.filter(|entry| entry.as_ref().map_or(true, |(_, value)| in_use(value))).collect()
+    entries
+        .filter(|entry| entry.as_ref().map_or(true, |(_, value)| in_use(value)))
+        .collect()
 }
 
 /// Calls `with` with the arrays as they are.
@@ -74,7 +77,10 @@ pub(crate) fn view<R>(maps: &Maps, with: impl FnOnce(&View<'_>) -> R) -> Result<
 /// # Errors
 /// Where the kernel refuses; what came before in that order is stored then.
 pub(crate) fn store(maps: &mut Maps, changes: &Changes) -> Result<ApplyReport, DatapathError> {
-    let mut report = ApplyReport { lists: changes.lists.len(), ..ApplyReport::default() };
+    let mut report = ApplyReport {
+        lists: changes.lists.len(),
+        ..ApplyReport::default()
+    };
     put(maps, changes, &mut report)?;
     remove(maps, changes, &mut report)?;
     Ok(report)
@@ -94,7 +100,8 @@ fn put(maps: &mut Maps, changes: &Changes, report: &mut ApplyReport) -> Result<(
     maps.backend_counters.clear_all(&changes.new_backends)?;
     for (index, backend) in &changes.backends {
         // The word with generation and state last: until then a flow of the slot's last owner finds that one, gone.
-        maps.backends.store(*index, backend, offset_of!(Backend, generation))?;
+        maps.backends
+            .store(*index, backend, offset_of!(Backend, generation))?;
     }
     for (offset, slots) in &changes.lists {
         for (index, slot) in (*offset..).zip(slots) {
@@ -103,7 +110,8 @@ fn put(maps: &mut Maps, changes: &Changes, report: &mut ApplyReport) -> Result<(
     }
     maps.service_counters.clear_all(&changes.new_services)?;
     for (index, service) in &changes.services {
-        maps.services.store(*index, service, offset_of!(Service, maglev))?;
+        maps.services
+            .store(*index, service, offset_of!(Service, maglev))?;
     }
     maps.endpoint_by_ifindex.insert_all(&changes.locals)?;
     maps.netns_by_cookie.insert_all(&changes.netns)?;
@@ -138,11 +146,13 @@ fn remove(maps: &mut Maps, changes: &Changes, report: &mut ApplyReport) -> Resul
     maps.netns_by_cookie.remove_all(&changes.netns_gone)?;
     maps.endpoint_by_ifindex.remove_all(&changes.locals_gone)?;
     for (index, _) in &changes.services_gone {
-        maps.services.store(*index, &Service::default(), offset_of!(Service, id))?;
+        maps.services
+            .store(*index, &Service::default(), offset_of!(Service, id))?;
     }
     for (index, backend) in &changes.backends_gone {
         if maps.backends.read(*index)? != *backend {
-            maps.backends.store(*index, backend, offset_of!(Backend, generation))?;
+            maps.backends
+                .store(*index, backend, offset_of!(Backend, generation))?;
             report.removed += 1;
         }
     }
@@ -169,7 +179,8 @@ fn store_vtep(maps: &mut Maps, index: u32, vtep: &Vtep) -> Result<(), DatapathEr
     let old = maps.vteps.read(index)?;
     if old.flags.has(VtepFlags::RESOLVED) && old.header != vtep.header {
         let flags = VtepFlags(old.flags.0 & !VtepFlags::RESOLVED.0);
-        maps.vteps.store(index, &Vtep { flags, ..old }, offset_of!(Vtep, flags))?;
+        maps.vteps
+            .store(index, &Vtep { flags, ..old }, offset_of!(Vtep, flags))?;
     }
     maps.vteps.store(index, vtep, offset_of!(Vtep, flags))
 }

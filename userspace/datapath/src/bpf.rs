@@ -8,14 +8,13 @@ mod map;
 mod object;
 mod run;
 
-pub(crate) use link::{LinkInfo, LinkTarget, link_create, link_detach, link_info, link_update};
+pub(crate) use link::{LinkTarget, link_create, link_detach, link_info, link_update};
 pub(crate) use map::{
-    Cursor, MapInfo, MapSpec, delete, delete_batch, lookup, lookup_batch, map_create, map_info, update,
-    update_batch,
+    Cursor, MapSpec, delete, delete_batch, lookup, lookup_batch, map_create, map_info, update, update_batch,
 };
-pub(crate) use object::{map_by_id, object_get, object_pin, prog_info};
-pub use run::{RunInput, RunOutput, SkbContext, XdpContext, XdpMode};
+pub(crate) use object::{object_get, object_pin, prog_id};
 pub(crate) use run::run;
+pub use run::{RunInput, RunOutput, SkbContext, XdpContext, XdpMode};
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -27,7 +26,6 @@ const MAP_DELETE_ELEM: libc::c_int = 3;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const PROG_TEST_RUN: libc::c_int = 10;
-const MAP_GET_FD_BY_ID: libc::c_int = 14;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_LOOKUP_BATCH: libc::c_int = 24;
 const MAP_UPDATE_BATCH: libc::c_int = 26;
@@ -44,9 +42,18 @@ const LINK_DETACH: libc::c_int = 34;
 unsafe fn bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c_long> {
     // SAFETY: the caller vouches for the attributes; their size is passed along, the kernel zero-fills the rest.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes).cast::<libc::c_void>(), size_of::<A>())
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attributes).cast::<libc::c_void>(),
+            size_of::<A>(),
+        )
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
 /// Takes the descriptor that a successful command returned.
@@ -61,12 +68,20 @@ unsafe fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
 
 /// The address of a buffer as the attribute union holds it.
 fn address<T>(buffer: &[T]) -> u64 {
-    if buffer.is_empty() { 0 } else { buffer.as_ptr() as u64 }
+    if buffer.is_empty() {
+        0
+    } else {
+        buffer.as_ptr() as u64
+    }
 }
 
 /// As [`address`], for a buffer that the kernel writes.
 fn address_mut<T>(buffer: &mut [T]) -> u64 {
-    if buffer.is_empty() { 0 } else { buffer.as_mut_ptr() as u64 }
+    if buffer.is_empty() {
+        0
+    } else {
+        buffer.as_mut_ptr() as u64
+    }
 }
 
 /// The length of a buffer as the attribute union holds it.

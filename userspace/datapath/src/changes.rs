@@ -44,10 +44,18 @@ pub(crate) struct Changes {
 
 impl Changes {
     /// What leads from `old` to `new`, parts of the image that hold the same things.
-    pub(crate) fn between(old: Image, new: &Image) -> Self {
-        let backends_gone = gone(&old.backends, &new.backends).into_iter().map(|(index, backend)| {
-            (index, Backend { state: BackendState::Gone as u8, ..backend })
-        });
+    pub(crate) fn between(old: &Image, new: &Image) -> Self {
+        let backends_gone = gone(&old.backends, &new.backends)
+            .into_iter()
+            .map(|(index, backend)| {
+                (
+                    index,
+                    Backend {
+                        state: BackendState::Gone as u8,
+                        ..backend
+                    },
+                )
+            });
         Self {
             vteps: put(&old.vteps, &new.vteps),
             vtep_by_addr: put(&old.vtep_by_addr, &new.vtep_by_addr),
@@ -59,7 +67,11 @@ impl Changes {
             locals: put(&old.locals, &new.locals),
             netns: put(&old.netns, &new.netns),
             endpoints: put(&old.endpoints, &new.endpoints),
-            new_endpoints: new.endpoints.keys().filter(|key| !old.endpoints.contains_key(key)).count(),
+            new_endpoints: new
+                .endpoints
+                .keys()
+                .filter(|key| !old.endpoints.contains_key(key))
+                .count(),
             ports: put(&old.ports, &new.ports),
             ports_gone: keys(gone(&old.ports, &new.ports)),
             endpoints_gone: keys(gone(&old.endpoints, &new.endpoints)),
@@ -78,7 +90,10 @@ impl Changes {
 }
 
 fn put<K: Ord + Copy, V: Copy + PartialEq>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Vec<(K, V)> {
-    new.iter().filter(|(key, value)| old.get(key) != Some(value)).map(|(key, value)| (*key, *value)).collect()
+    new.iter()
+        .filter(|(key, value)| old.get(key) != Some(value))
+        .map(|(key, value)| (*key, *value))
+        .collect()
 }
 
 fn absent<V>(old: &BTreeMap<u32, V>, new: &BTreeMap<u32, V>) -> Vec<u32> {
@@ -86,7 +101,10 @@ fn absent<V>(old: &BTreeMap<u32, V>, new: &BTreeMap<u32, V>) -> Vec<u32> {
 }
 
 fn gone<K: Ord + Copy, V: Copy>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Vec<(K, V)> {
-    old.iter().filter(|(key, _)| !new.contains_key(key)).map(|(key, value)| (*key, *value)).collect()
+    old.iter()
+        .filter(|(key, _)| !new.contains_key(key))
+        .map(|(key, value)| (*key, *value))
+        .collect()
 }
 
 fn keys<K, V>(entries: Vec<(K, V)>) -> Vec<K> {

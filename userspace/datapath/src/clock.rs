@@ -17,8 +17,13 @@ const OFF_BY: u32 = 2;
 /// # Errors
 /// Where the kernel refuses to run the program that reads them.
 pub(crate) fn jiffies(programs: &Programs) -> Result<u32, DatapathError> {
-    let input = RunInput::Skb { packet: &[0; 64], context: SkbContext::default() };
-    programs.run("clock_probe", &input, 1).map(|output| output.verdict)
+    let input = RunInput::Skb {
+        packet: &[0; 64],
+        context: SkbContext::default(),
+    };
+    programs
+        .run("clock_probe", &input, 1)
+        .map(|output| output.verdict)
 }
 
 /// Learns how many ticks a second has, by counting them for a moment.
@@ -35,14 +40,20 @@ pub(crate) fn tick_rate(programs: &Programs) -> Result<u32, DatapathError> {
     }
     let ticks = jiffies(programs)?.wrapping_sub(first);
     let elapsed = start.elapsed();
-    rate(ticks, elapsed).ok_or(DatapathError::TickRate { ticks, micros: elapsed.as_micros() })
+    rate(ticks, elapsed).ok_or(DatapathError::TickRate {
+        ticks,
+        micros: elapsed.as_micros(),
+    })
 }
 
 /// The rate that a count is nearest to.
 fn rate(ticks: u32, elapsed: Duration) -> Option<u32> {
     let expected = |rate: u32| elapsed.as_micros() * u128::from(rate) / 1_000_000;
     let off = |rate: u32| expected(rate).abs_diff(u128::from(ticks));
-    RATES.into_iter().min_by_key(|rate| off(*rate)).filter(|rate| off(*rate) <= u128::from(OFF_BY))
+    RATES
+        .into_iter()
+        .min_by_key(|rate| off(*rate))
+        .filter(|rate| off(*rate) <= u128::from(OFF_BY))
 }
 
 #[cfg(test)]
@@ -52,7 +63,15 @@ mod tests {
     #[test]
     fn a_count_that_is_off_by_one_gives_the_rate() {
         let rate_of = |ticks, millis| rate(ticks, Duration::from_millis(millis));
-        for (ticks, expected) in [(5, 100), (7, 100), (14, 250), (16, 250), (17, 300), (19, 300), (59, 1000)] {
+        for (ticks, expected) in [
+            (5, 100),
+            (7, 100),
+            (14, 250),
+            (16, 250),
+            (17, 300),
+            (19, 300),
+            (59, 1000),
+        ] {
             assert_eq!(rate_of(ticks, 60), Some(expected), "{ticks}");
         }
         assert_eq!(rate_of(75, 75), Some(1000));

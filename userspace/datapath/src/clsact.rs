@@ -13,7 +13,9 @@ const HANDLE: TcHandle = TcHandle::new(0, 0x0e55);
 
 /// The name of an interface; `None` where there is none of this index.
 pub(crate) fn interface_name(ifindex: u32) -> Option<String> {
-    nix::net::if_::if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok())
+    nix::net::if_::if_indextoname(ifindex)
+        .ok()
+        .and_then(|name| name.into_string().ok())
 }
 
 /// Attaches the pinned program `program` to what comes in on an interface; a filter that stands there already is
@@ -22,18 +24,28 @@ pub(crate) fn interface_name(ifindex: u32) -> Option<String> {
 /// # Errors
 /// Where the kernel refuses.
 pub(crate) fn attach(program: &Path, ifindex: u32) -> Result<(), DatapathError> {
-    let interface = interface_name(ifindex).ok_or_else(|| failed(ifindex, "there is no such interface".into()))?;
+    let interface =
+        interface_name(ifindex).ok_or_else(|| failed(ifindex, "there is no such interface".into()))?;
     // An error is a qdisc that is there already, or shows below.
     let _there = qdisc_add_clsact(&interface);
     // What stands there may be a filter of a process that died before it could pin its mark.
-    let name = program.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = program
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
     detach_from(&interface, &name).map_err(|error| failed(ifindex, error.into()))?;
     let mut program = SchedClassifier::from_pin(program).map_err(|error| failed(ifindex, error.into()))?;
-    let options = TcAttachOptions::Netlink(NlOptions { priority: PRIORITY, handle: HANDLE, classid: None });
+    let options = TcAttachOptions::Netlink(NlOptions {
+        priority: PRIORITY,
+        handle: HANDLE,
+        classid: None,
+    });
     let link = program
         .attach_with_options(&interface, TcAttachType::Ingress, options)
         .map_err(|error| failed(ifindex, error.into()))?;
-    let link = program.take_link(link).map_err(|error| failed(ifindex, error.into()))?;
+    let link = program
+        .take_link(link)
+        .map_err(|error| failed(ifindex, error.into()))?;
     // The filter is to outlive this process.
     std::mem::forget(link);
     Ok(())
@@ -58,5 +70,8 @@ fn detach_from(interface: &str, name: &str) -> Result<(), TcError> {
 }
 
 fn failed(ifindex: u32, source: Box<dyn Error + Send + Sync>) -> DatapathError {
-    DatapathError::Load { object: format!("the tc filter of interface {ifindex}"), source }
+    DatapathError::Load {
+        object: format!("the tc filter of interface {ifindex}"),
+        source,
+    }
 }

@@ -29,15 +29,19 @@ pub(crate) fn read(maps: &Maps, desired: &DesiredState) -> Result<CountersReport
         }
     }
     let plans = || desired.services.values();
-    let services: BTreeMap<u64, &ServiceKey> =
-        plans().flat_map(|plan| plan.groups.keys()).map(|key| (key.id(), key)).collect();
+    let services: BTreeMap<u64, &ServiceKey> = plans()
+        .flat_map(|plan| plan.groups.keys())
+        .map(|key| (key.id(), key))
+        .collect();
     for (index, counters) in maps.service_counters.sums()? {
         if let Some(key) = services.get(&maps.services.read(index)?.id) {
             report.services.insert((*key).clone(), counters);
         }
     }
-    let backends: BTreeMap<u64, &BackendKey> =
-        plans().flat_map(|plan| plan.backends.keys()).map(|key| (key.id(), key)).collect();
+    let backends: BTreeMap<u64, &BackendKey> = plans()
+        .flat_map(|plan| plan.backends.keys())
+        .map(|key| (key.id(), key))
+        .collect();
     for (index, counters) in maps.backend_counters.sums()? {
         if let Some(key) = backends.get(&maps.backends.read(index)?.id) {
             report.backends.insert((*key).clone(), counters);
@@ -55,7 +59,9 @@ pub(crate) fn memory(maps: &Maps) -> Result<BTreeMap<String, u64>, DatapathError
     for (name, fd) in maps.all() {
         let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
         let info = fs::read_to_string(&path).map_err(crate::syscall("read", &path))?;
-        let bytes = info.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+        let bytes = info
+            .lines()
+            .find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
         sizes.insert(name.clone(), bytes.unwrap_or(0));
     }
     Ok(sizes)

@@ -11,6 +11,7 @@ use crate::programs::Programs;
 use crate::state::State;
 use crate::stub::Stub;
 use crate::sweep::{self, SweepReport};
+use crate::trace::{self, TraceRequest, TraceStep};
 use crate::verify::{self, Difference};
 use crate::{DatapathError, Sizing, clock, kernel, links, syscall};
 use essaim_abi::maps::{EVENTS, TC_INNER};
@@ -75,19 +76,38 @@ impl Datapath {
     /// Where kernel, rights, BPF file system or cgroup will not do, another agent has the pins, or the kernel refuses a
     /// map or a program. What ran before still runs.
     pub fn open(options: &DatapathOptions) -> Result<Self, DatapathError> {
-        let DatapathOptions { pin_dir, cgroup, sizing } = options;
+        let DatapathOptions {
+            pin_dir,
+            cgroup,
+            sizing,
+        } = options;
         kernel::check()?;
         kernel::check_bpffs(pin_dir)?;
         kernel::check_cgroup(cgroup)?;
         let pins = Pins::new(pin_dir);
         let lock = pins.lock()?;
         let cgroup_file = File::open(cgroup).map_err(syscall("open", cgroup.display()))?;
-        let inode = cgroup_file.metadata().map_err(syscall("open", cgroup.display()))?.ino();
+        let inode = cgroup_file
+            .metadata()
+            .map_err(syscall("open", cgroup.display()))?
+            .ino();
         let cgroup_id = u32::try_from(inode & u64::from(u32::MAX)).unwrap_or(0);
         let mut stub = Stub::open_or_load(&pins)?;
         let generation = generation::adopt_or_make(&pins, &mut stub, *sizing)?;
-        let writer = Writer { cgroup: cgroup_file, cgroup_id, refused: BTreeSet::new(), _lock: lock };
-        Self::of(generation, Pinned { pins, stub, writer: Some(writer) })
+        let writer = Writer {
+            cgroup: cgroup_file,
+            cgroup_id,
+            refused: BTreeSet::new(),
+            _lock: lock,
+        };
+        Self::of(
+            generation,
+            Pinned {
+                pins,
+                stub,
+                writer: Some(writer),
+            },
+        )
     }
 
     /// Opens the data plane of a running agent, to look at it.
@@ -96,10 +116,19 @@ impl Datapath {
     /// Where none is pinned there, or it is another build's with another ABI.
     pub fn open_existing(pin_dir: &Path) -> Result<Self, DatapathError> {
         let pins = Pins::new(pin_dir);
-        let not_running = || DatapathError::NotRunning { path: pin_dir.to_owned() };
+        let not_running = || DatapathError::NotRunning {
+            path: pin_dir.to_owned(),
+        };
         let stub = Stub::open(&pins)?.ok_or_else(not_running)?;
         let generation = generation::open(&pins, &stub)?.ok_or_else(not_running)?;
-        Self::of(generation, Pinned { pins, stub, writer: None })
+        Self::of(
+            generation,
+            Pinned {
+                pins,
+                stub,
+                writer: None,
+            },
+        )
     }
 
     /// Loads programs and maps, pinned nowhere and attached to nothing: for test-runs. All is gone with the value.
@@ -111,17 +140,29 @@ impl Datapath {
         let (maps, programs) = (Maps::new(loaded.maps)?, Programs::new(loaded.programs));
         programs.link_inner(maps.fd(TC_INNER)?)?;
         let hz = clock::tick_rate(&programs)?;
-        Ok(Self { maps, programs, hz, state: None, pinned: None })
+        Ok(Self {
+            maps,
+            programs,
+            hz,
+            state: None,
+            pinned: None,
+        })
     }
 
     fn of(generation: Generation, pinned: Pinned) -> Result<Self, DatapathError> {
-        let Generation { number: _, maps, programs } = generation;
+        let Generation { maps, programs } = generation;
         // The kernel that the maps are of has not changed its rate since.
         let hz = match maps.config.read(0)?.hz {
             0 => clock::tick_rate(&programs)?,
             known => known,
         };
-        Ok(Self { maps, programs, hz, state: None, pinned: Some(pinned) })
+        Ok(Self {
+            maps,
+            programs,
+            hz,
+            state: None,
+            pinned: Some(pinned),
+        })
     }
 
     /// Replaces maps that are too small, without a gap for the packets; those that are large enough stay.
@@ -129,8 +170,15 @@ impl Datapath {
     /// # Errors
     /// Where this data plane is not pinned or is another process's, or the kernel refuses: what ran before still runs.
     pub fn grow(&mut self, sizing: Sizing) -> Result<(), DatapathError> {
-        let Some(Pinned { pins, stub, writer: Some(_) }) = &mut self.pinned else { return Err(not_ours()) };
-        let Generation { number: _, maps, programs } = generation::adopt_or_make(pins, stub, sizing)?;
+        let Some(Pinned {
+            pins,
+            stub,
+            writer: Some(_),
+        }) = &mut self.pinned
+        else {
+            return Err(not_ours());
+        };
+        let Generation { maps, programs } = generation::adopt_or_make(pins, stub, sizing)?;
         self.maps = maps;
         self.programs = programs;
         self.state = None;
@@ -152,21 +200,51 @@ impl Datapath {
     /// Where this data plane is not pinned or is another process's, or the kernel refuses; calling again goes on.
     pub fn attach(&mut self, facts: &NodeFacts) -> Result<AttachReport, DatapathError> {
         let Self { programs, pinned, .. } = self;
-        let Some(Pinned { pins, stub, writer: Some(writer) }) = pinned else { return Err(not_ours()) };
-        let Writer { cgroup, cgroup_id, refused, _lock } = writer;
-        Links { pins, stub, programs, cgroup: cgroup.as_fd(), cgroup_id: Some(*cgroup_id), refused }.reconcile(facts)
+        let Some(Pinned {
+            pins,
+            stub,
+            writer: Some(writer),
+        }) = pinned
+        else {
+            return Err(not_ours());
+        };
+        let Writer {
+            cgroup,
+            cgroup_id,
+            refused,
+            _lock,
+        } = writer;
+        Links {
+            pins,
+            stub,
+            programs,
+            cgroup: cgroup.as_fd(),
+            cgroup_id: Some(*cgroup_id),
+            refused,
+        }
+        .reconcile(facts)
     }
 
     /// What should hang and does not.
     pub(crate) fn detached(&self, facts: &NodeFacts) -> Result<Vec<Attachment>, DatapathError> {
-        let Some(Pinned { pins, stub, writer }) = &self.pinned else { return Ok(Vec::new()) };
+        let Some(Pinned { pins, stub, writer }) = &self.pinned else {
+            return Ok(Vec::new());
+        };
         let root = File::open(pins.root()).map_err(syscall("open", pins.root().display()))?;
         let (cgroup, cgroup_id) = match writer {
             Some(writer) => (writer.cgroup.as_fd(), Some(writer.cgroup_id)),
             None => (root.as_fd(), None),
         };
         let refused = &mut BTreeSet::new();
-        Links { pins, stub, programs: &self.programs, cgroup, cgroup_id, refused }.missing(facts)
+        Links {
+            pins,
+            stub,
+            programs: &self.programs,
+            cgroup,
+            cgroup_id,
+            refused,
+        }
+        .missing(facts)
     }
 
     /// Makes the maps hold a plan. Only what differs is stored, in an order that is safe for the packets meanwhile.
@@ -180,17 +258,26 @@ impl Datapath {
             Some(state) => state,
             None => State::restore(apply::read(&self.maps)?, Capacity::of(&self.maps)),
         };
-        let changes = apply::view(&self.maps, |view| state.plan(desired, facts, self.hz, view, start))??;
+        let changes = apply::view(&self.maps, |view| {
+            state.plan(desired, facts, self.hz, view, start)
+        })??;
         let report = apply::store(&mut self.maps, &changes)?;
         self.state = Some(state);
-        Ok(ApplyReport { duration: start.elapsed(), ..report })
+        Ok(ApplyReport {
+            duration: start.elapsed(),
+            ..report
+        })
     }
 
     /// Compares what the maps hold and what hangs with a plan, and changes nothing.
     ///
     /// # Errors
     /// Where something cannot be read, or the plan does not fit the maps.
-    pub fn verify(&self, desired: &DesiredState, facts: &NodeFacts) -> Result<Vec<Difference>, DatapathError> {
+    pub fn verify(
+        &self,
+        desired: &DesiredState,
+        facts: &NodeFacts,
+    ) -> Result<Vec<Difference>, DatapathError> {
         let mut state = State::restore(apply::read(&self.maps)?, Capacity::of(&self.maps));
         let now = Instant::now();
         let changes = apply::view(&self.maps, |view| state.plan(desired, facts, self.hz, view, now))??;
@@ -222,6 +309,28 @@ impl Datapath {
     pub fn sweep_flows(&mut self) -> Result<SweepReport, DatapathError> {
         let now = self.jiffies()?;
         sweep::sweep(&mut self.maps, now)
+    }
+
+    /// Runs a packet that does not exist through the real programs, and says what each decides and why.
+    ///
+    /// The programs write no state and count nothing. `events` is this process's ring where it reads one already; of two
+    /// rings open at once one would miss events.
+    ///
+    /// # Errors
+    /// Where the packet is impossible, or the kernel refuses to run it.
+    pub fn trace(
+        &mut self,
+        events: Option<&mut EventRing>,
+        request: &TraceRequest,
+        desired: &DesiredState,
+        facts: &NodeFacts,
+    ) -> Result<Vec<TraceStep>, DatapathError> {
+        let mut own = None;
+        let events = match events {
+            Some(events) => events,
+            None => own.insert(self.events()?),
+        };
+        trace::trace(&mut self.maps, &self.programs, events, request, desired, facts)
     }
 
     /// The maps.
@@ -290,6 +399,7 @@ pub fn clean(pin_dir: &Path) -> Result<(), Vec<DatapathError>> {
 fn not_ours() -> DatapathError {
     DatapathError::Plan {
         subject: "this data plane".to_owned(),
-        problem: "was opened to be looked at, or is pinned nowhere: it cannot be attached or grown".to_owned(),
+        problem: "was opened to be looked at, or is pinned nowhere: it cannot be attached or grown"
+            .to_owned(),
     }
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
     /// The operator must run the agent with more rights; nothing was changed.
-    #[error("missing {capability}: run as root, or give the process {capability} (setcap, AmbientCapabilities=)")]
+    #[error(
+        "missing {capability}: run as root, or give the process {capability} (setcap, AmbientCapabilities=)"
+    )]
     MissingCapability {
         /// The capability, as capabilities(7) names it.
         capability: &'static str,
@@ -133,7 +135,9 @@ pub enum DatapathError {
         problem: String,
     },
     /// The kernel's tick rate could not be learnt; nothing was changed.
-    #[error("failed to learn the kernel's tick rate: {ticks} ticks in {micros} µs is no rate that kernels are built with")]
+    #[error(
+        "failed to learn the kernel's tick rate: {ticks} ticks in {micros} µs is no rate that kernels are built with"
+    )]
     TickRate {
         /// Ticks that were counted.
         ticks: u32,
@@ -143,7 +147,14 @@ pub enum DatapathError {
 }
 
 /// Wraps the error of a system call with what was tried on what.
-pub(crate) fn syscall(action: &'static str, object: impl std::fmt::Display) -> impl FnOnce(io::Error) -> DatapathError {
+pub(crate) fn syscall(
+    action: &'static str,
+    object: impl std::fmt::Display,
+) -> impl FnOnce(io::Error) -> DatapathError {
     let object = object.to_string();
-    move |source| DatapathError::Syscall { action, object, source }
+    move |source| DatapathError::Syscall {
+        action,
+        object,
+        source,
+    }
 }

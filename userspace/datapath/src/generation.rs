@@ -17,7 +17,6 @@ use std::path::PathBuf;
 /// Maps and programs of a generation.
 #[derive(Debug)]
 pub(crate) struct Generation {
-    pub(crate) number: u32,
     pub(crate) maps: Maps,
     pub(crate) programs: Programs,
 }
@@ -27,7 +26,8 @@ pub(crate) struct Generation {
 /// # Errors
 /// Where it was left by another version of the ABI, or a pin is missing.
 pub(crate) fn open(pins: &Pins, stub: &Stub) -> Result<Option<Generation>, DatapathError> {
-    let Some(meta) = Pins::meta(&pins.maps())?.filter(|meta| stub.generation().is_ok_and(|n| n == meta.generation))
+    let Some(meta) =
+        Pins::meta(&pins.maps())?.filter(|meta| stub.generation().is_ok_and(|n| n == meta.generation))
     else {
         return Ok(None);
     };
@@ -40,7 +40,7 @@ pub(crate) fn open(pins: &Pins, stub: &Stub) -> Result<Option<Generation>, Datap
     }
     let maps = Maps::new(pins::open_all(&pins.maps())?)?;
     let programs = Programs::new(pins::open_all(&pins.programs(meta.generation))?);
-    Ok(Some(Generation { number: meta.generation, maps, programs }))
+    Ok(Some(Generation { maps, programs }))
 }
 
 /// Adopts the generation that runs if it is this build's, at least as large as asked; else makes the next one, carries
@@ -48,7 +48,11 @@ pub(crate) fn open(pins: &Pins, stub: &Stub) -> Result<Option<Generation>, Datap
 ///
 /// # Errors
 /// Where the kernel refuses a map or a program: what ran before still runs.
-pub(crate) fn adopt_or_make(pins: &Pins, stub: &mut Stub, sizing: Sizing) -> Result<Generation, DatapathError> {
+pub(crate) fn adopt_or_make(
+    pins: &Pins,
+    stub: &mut Stub,
+    sizing: Sizing,
+) -> Result<Generation, DatapathError> {
     settle(pins, stub)?;
     let old = pins::open_all(&pins.maps())?;
     let meta = Pins::meta(&pins.maps())?;
@@ -64,7 +68,10 @@ pub(crate) fn adopt_or_make(pins: &Pins, stub: &mut Stub, sizing: Sizing) -> Res
     if known
         && same(&old, &wanted)?
         && let Some(running) = open(pins, stub)?
-        && PROGRAMS.programs()?.iter().all(|name| running.programs.fd(name).is_ok())
+        && PROGRAMS
+            .programs()?
+            .iter()
+            .all(|name| running.programs.fd(name).is_ok())
     {
         links::update_sockets(pins, &running.programs)?;
         return Ok(running);
@@ -106,12 +113,18 @@ fn make(
             pins::pin(map, &next.join(name))?;
         }
     }
-    let paths: BTreeMap<String, PathBuf> =
-        wanted.keys().filter(|name| pins::can_pin(name)).map(|name| (name.clone(), next.join(name))).collect();
+    let paths: BTreeMap<String, PathBuf> = wanted
+        .keys()
+        .filter(|name| pins::can_pin(name))
+        .map(|name| (name.clone(), next.join(name)))
+        .collect();
     let loaded = PROGRAMS.load(sizing, &paths)?;
     let programs = Programs::new(loaded.programs);
     let inner = loaded.maps.get(TC_INNER);
-    let inner = inner.ok_or_else(|| DatapathError::Missing { kind: "map", name: TC_INNER.to_owned() })?;
+    let inner = inner.ok_or_else(|| DatapathError::Missing {
+        kind: "map",
+        name: TC_INNER.to_owned(),
+    })?;
     programs.link_inner(std::os::fd::AsFd::as_fd(inner))?;
 
     let folder = pins.programs(number);
@@ -120,7 +133,14 @@ fn make(
     for (name, fd) in programs.iter() {
         pins::pin(&fd, &folder.join(name))?;
     }
-    Pins::write_meta(&next, &Meta { abi_version: ABI_VERSION, generation: number, object: PROGRAMS.hash() })?;
+    Pins::write_meta(
+        &next,
+        &Meta {
+            abi_version: ABI_VERSION,
+            generation: number,
+            object: PROGRAMS.hash(),
+        },
+    )?;
     stub.fill(number, &programs)?;
 
     let mut replaced = Replaced::new();
@@ -138,7 +158,10 @@ fn make(
     pins.exchange_maps()?;
     pins::remove_folder(&pins.maps_next())?;
     remove_other_programs(pins, stub, number)?;
-    Ok(Generation { number, maps: Maps::new(loaded.maps)?, programs })
+    Ok(Generation {
+        maps: Maps::new(loaded.maps)?,
+        programs,
+    })
 }
 
 /// Whether a map outlives its generation: the array of inner programs does not.
@@ -157,16 +180,22 @@ fn remove_other_programs(pins: &Pins, stub: &Stub, number: u32) -> Result<(), Da
 }
 
 fn definition(name: &str, map: &OwnedFd) -> Result<MapSpec, DatapathError> {
-    Ok(map_info(map).map_err(syscall("read the definition of map", name))?.spec)
+    Ok(map_info(map)
+        .map_err(syscall("read the definition of map", name))?
+        .spec)
 }
 
 fn id(name: &str, map: &OwnedFd) -> Result<u32, DatapathError> {
-    Ok(map_info(map).map_err(syscall("read the definition of map", name))?.id)
+    Ok(map_info(map)
+        .map_err(syscall("read the definition of map", name))?
+        .id)
 }
 
 fn same(old: &BTreeMap<String, OwnedFd>, wanted: &BTreeMap<String, MapSpec>) -> Result<bool, DatapathError> {
     for (name, spec) in wanted.iter().filter(|(name, _)| pins::can_pin(name)) {
-        let Some(map) = old.get(name) else { return Ok(false) };
+        let Some(map) = old.get(name) else {
+            return Ok(false);
+        };
         if definition(name, map)? != *spec {
             return Ok(false);
         }

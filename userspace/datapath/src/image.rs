@@ -41,7 +41,17 @@ pub(crate) struct Image {
 impl Image {
     /// Takes in another part.
     pub(crate) fn extend(&mut self, other: Self) {
-        let Self { services, backends, vteps, vtep_by_addr, vtep_by_number, endpoints, locals, netns, ports } = other;
+        let Self {
+            services,
+            backends,
+            vteps,
+            vtep_by_addr,
+            vtep_by_number,
+            endpoints,
+            locals,
+            netns,
+            ports,
+        } = other;
         self.services.extend(services);
         self.backends.extend(backends);
         self.vteps.extend(vteps);
@@ -106,25 +116,41 @@ impl Allocators {
 
     pub(crate) fn vtep(&mut self, address: IpAddr, now: Instant) -> Result<u32, DatapathError> {
         let full = full(essaim_abi::maps::VTEPS, self.capacity.vteps);
-        self.vteps.assign(&address.into(), now).map(|given| given.index).ok_or(full)
+        self.vteps
+            .assign(&address.into(), now)
+            .map(|given| given.index)
+            .ok_or(full)
     }
 
     pub(crate) fn slot(&mut self, ifindex: u32, now: Instant) -> Result<u32, DatapathError> {
         let full = full(essaim_abi::maps::TRANSLATED, self.capacity.slots);
-        self.slots.assign(&ifindex, now).map(|given| given.index).ok_or(full)
+        self.slots
+            .assign(&ifindex, now)
+            .map(|given| given.index)
+            .ok_or(full)
     }
 }
 
 fn full(map: &'static str, capacity: u32) -> DatapathError {
-    DatapathError::Capacity { map, needed: u64::from(capacity) + 1, capacity: u64::from(capacity) }
+    DatapathError::Capacity {
+        map,
+        needed: u64::from(capacity) + 1,
+        capacity: u64::from(capacity),
+    }
 }
 
 /// The IPv4 address among these as entries hold it; 0 where there is none.
 fn v4_word(addresses: impl IntoIterator<Item = IpAddr>) -> u32 {
-    addresses.into_iter().find(IpAddr::is_ipv4).map_or(0, |address| Addr::from(address).v4_word())
+    addresses
+        .into_iter()
+        .find(IpAddr::is_ipv4)
+        .map_or(0, |address| Addr::from(address).v4_word())
 }
 
 /// The IPv6 address among these; unspecified where there is none.
 fn v6_addr(addresses: impl IntoIterator<Item = IpAddr>) -> Addr {
-    addresses.into_iter().find(IpAddr::is_ipv6).map_or(Addr::UNSPECIFIED, Addr::from)
+    addresses
+        .into_iter()
+        .find(IpAddr::is_ipv6)
+        .map_or(Addr::UNSPECIFIED, Addr::from)
 }

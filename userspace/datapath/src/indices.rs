@@ -63,18 +63,19 @@ impl<K: Ord + Clone> Indices<K> {
             self.free.remove(&index);
             self.by_key.insert(key.clone(), index);
         }
-        self.slots.insert(index, Slot { key, generation, in_use });
+        self.slots.insert(
+            index,
+            Slot {
+                key,
+                generation,
+                in_use,
+            },
+        );
     }
 
     /// The index of an identity, if it has one.
     pub(crate) fn index_of(&self, key: &K) -> Option<u32> {
         self.by_key.get(key).copied()
-    }
-
-    /// The identities whose index is in use, with their indices.
-    pub(crate) fn in_use(&self) -> impl Iterator<Item = (&K, u32)> {
-        let used = |index| self.slots.get(index).is_some_and(|slot: &Slot<K>| slot.in_use);
-        self.by_key.iter().filter(move |(_, index)| used(*index)).map(|(key, index)| (key, *index))
     }
 
     /// Gives an index to an identity: the one it has, or had last, else the lowest; `None` where none is left.
@@ -84,11 +85,23 @@ impl<K: Ord + Clone> Indices<K> {
         {
             slot.in_use = true;
             self.free.remove(&index);
-            return Some(Assigned { index, generation: slot.generation, new: false });
+            return Some(Assigned {
+                index,
+                generation: slot.generation,
+                new: false,
+            });
         }
         self.collect(now);
-        let index = self.free.pop_first().or_else(|| self.fresh()).or_else(|| self.oldest(now))?;
-        let slot = self.slots.entry(index).or_insert(Slot { key: None, generation: 0, in_use: false });
+        let index = self
+            .free
+            .pop_first()
+            .or_else(|| self.fresh())
+            .or_else(|| self.oldest(now))?;
+        let slot = self.slots.entry(index).or_insert(Slot {
+            key: None,
+            generation: 0,
+            in_use: false,
+        });
         if let Some(last) = slot.key.replace(key.clone()) {
             self.by_key.remove(&last);
         }
@@ -96,7 +109,11 @@ impl<K: Ord + Clone> Indices<K> {
         slot.generation = slot.generation.wrapping_add(1).max(1);
         slot.in_use = true;
         self.by_key.insert(key.clone(), index);
-        Some(Assigned { index, generation: slot.generation, new: true })
+        Some(Assigned {
+            index,
+            generation: slot.generation,
+            new: true,
+        })
     }
 
     /// Frees the index of an identity, and returns it; it goes into quarantine.
@@ -155,17 +172,45 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[test]
     fn an_identity_keeps_its_index() {
         let now = Instant::now();
         let mut indices = Indices::new(10, LONG);
-        assert_eq!(indices.assign(&"a", now), Some(Assigned { index: 1, generation: 1, new: true }));
-        assert_eq!(indices.assign(&"b", now), Some(Assigned { index: 2, generation: 1, new: true }));
-        assert_eq!(indices.assign(&"a", now), Some(Assigned { index: 1, generation: 1, new: false }));
+        assert_eq!(
+            indices.assign(&"a", now),
+            Some(Assigned {
+                index: 1,
+                generation: 1,
+                new: true
+            })
+        );
+        assert_eq!(
+            indices.assign(&"b", now),
+            Some(Assigned {
+                index: 2,
+                generation: 1,
+                new: true
+            })
+        );
+        assert_eq!(
+            indices.assign(&"a", now),
+            Some(Assigned {
+                index: 1,
+                generation: 1,
+                new: false
+            })
+        );
         indices.release(&"a", now);
-        assert_eq!(indices.assign(&"a", now), Some(Assigned { index: 1, generation: 1, new: false }));
+        assert_eq!(
+            indices.assign(&"a", now),
+            Some(Assigned {
+                index: 1,
+                generation: 1,
+                new: false
+            })
+        );
     }
 
     #[test]
@@ -174,9 +219,19 @@ mod tests {
         let mut indices = Indices::new(10, LONG);
         indices.assign(&"a", now);
         indices.release(&"a", now);
-        assert_eq!(indices.assign(&"b", now + LONG / 2).map(|given| given.index), Some(2));
+        assert_eq!(
+            indices.assign(&"b", now + LONG / 2).map(|given| given.index),
+            Some(2)
+        );
         let later = indices.assign(&"c", now + LONG);
-        assert_eq!(later, Some(Assigned { index: 1, generation: 2, new: true }));
+        assert_eq!(
+            later,
+            Some(Assigned {
+                index: 1,
+                generation: 2,
+                new: true
+            })
+        );
         assert_eq!(indices.index_of(&"a"), None);
     }
 
@@ -188,7 +243,12 @@ mod tests {
         assert_eq!(indices.assign(&"b", now), None);
         indices.release(&"a", now);
         assert_eq!(indices.assign(&"b", now + IN_FLIGHT / 2), None);
-        assert_eq!(indices.assign(&"b", now + IN_FLIGHT).map(|given| given.generation), Some(2));
+        assert_eq!(
+            indices
+                .assign(&"b", now + IN_FLIGHT)
+                .map(|given| given.generation),
+            Some(2)
+        );
     }
 
     proptest! {

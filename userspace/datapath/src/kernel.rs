@@ -24,17 +24,24 @@ const SYS_ADMIN: u32 = 21;
 pub(crate) fn check() -> Result<(), DatapathError> {
     let name = nix::sys::utsname::uname().map_err(|error| syscall("read", "uname")(error.into()))?;
     check_release(&name.release().to_string_lossy())?;
-    let status = std::fs::read_to_string("/proc/self/status").map_err(syscall("read", "/proc/self/status"))?;
+    let status =
+        std::fs::read_to_string("/proc/self/status").map_err(syscall("read", "/proc/self/status"))?;
     check_capabilities(&status)
 }
 
 fn check_release(release: &str) -> Result<(), DatapathError> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    let version = (numbers.next().and_then(Result::ok), numbers.next().and_then(Result::ok));
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(str::parse::<u32>);
+    let version = (
+        numbers.next().and_then(Result::ok),
+        numbers.next().and_then(Result::ok),
+    );
     match version {
-        (Some(major), Some(minor)) if (major, minor) < OLDEST => {
-            Err(DatapathError::KernelTooOld { found: release.to_owned(), oldest: OLDEST_TEXT })
-        }
+        (Some(major), Some(minor)) if (major, minor) < OLDEST => Err(DatapathError::KernelTooOld {
+            found: release.to_owned(),
+            oldest: OLDEST_TEXT,
+        }),
         // What cannot be told is tried: the kernel says itself what it lacks.
         _ => Ok(()),
     }
@@ -46,7 +53,10 @@ fn check_capabilities(status: &str) -> Result<(), DatapathError> {
         return Ok(());
     };
     let has = |bit: u32| effective & 1 << bit != 0;
-    match CAPABILITIES.into_iter().find(|(_, bit, wider)| !has(*bit) && !wider.is_some_and(has)) {
+    match CAPABILITIES
+        .into_iter()
+        .find(|(_, bit, wider)| !has(*bit) && !wider.is_some_and(has))
+    {
         Some((capability, _, _)) => Err(DatapathError::MissingCapability { capability }),
         None => Ok(()),
     }
@@ -60,7 +70,9 @@ pub(crate) fn check_bpffs(folder: &Path) -> Result<(), DatapathError> {
     let existing = folder.ancestors().find(|folder| folder.exists());
     match existing.map(|folder| is_on(folder, BPF_FS_MAGIC)) {
         Some(true) => Ok(()),
-        Some(false) | None => Err(DatapathError::BpfFsMissing { path: folder.to_owned() }),
+        Some(false) | None => Err(DatapathError::BpfFsMissing {
+            path: folder.to_owned(),
+        }),
     }
 }
 
@@ -72,7 +84,9 @@ pub(crate) fn check_cgroup(folder: &Path) -> Result<(), DatapathError> {
     if is_on(folder, CGROUP2_SUPER_MAGIC) {
         Ok(())
     } else {
-        Err(DatapathError::NotCgroup2 { path: folder.to_owned() })
+        Err(DatapathError::NotCgroup2 {
+            path: folder.to_owned(),
+        })
     }
 }
 
@@ -111,7 +125,9 @@ mod tests {
 
     #[test]
     fn a_folder_elsewhere_is_refused_with_the_remedy() {
-        let error = check_bpffs(Path::new("/proc/nothing/here")).unwrap_err().to_string();
+        let error = check_bpffs(Path::new("/proc/nothing/here"))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("mount -t bpf"), "{error}");
         let error = check_cgroup(Path::new("/proc")).unwrap_err().to_string();
         assert!(error.contains("cgroup2"), "{error}");

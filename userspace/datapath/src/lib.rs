@@ -31,6 +31,7 @@ mod state;
 mod stub;
 mod sweep;
 mod table;
+mod trace;
 mod verify;
 
 pub use apply::ApplyReport;
@@ -47,4 +48,5 @@ pub use programs::{Programs, set_program, test_run};
 pub use sizing::Sizing;
 pub use sweep::SweepReport;
 pub use table::{CounterArray, Table};
+pub use trace::{TraceRequest, TraceStep};
 pub use verify::{Difference, Problem};

@@ -1,10 +1,10 @@
 //! Hanging the programs into interfaces and the cgroup.
 
-use crate::bpf::{LinkTarget, link_create, link_detach, link_info, link_update, prog_info};
+use crate::bpf::{LinkTarget, link_create, link_detach, link_info, link_update};
 use crate::pins::{self, Pins};
 use crate::programs::Programs;
 use crate::stub::Stub;
-use crate::{DatapathError, clsact, syscall};
+use crate::{DatapathError, bpf, clsact, syscall};
 use essaim_abi::Hook;
 use essaim_model::NodeFacts;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,14 +66,22 @@ impl Attachment {
     /// Everything that should hang.
     pub(crate) fn wanted(facts: &NodeFacts) -> BTreeSet<Self> {
         let uplinks = facts.uplinks.iter().flat_map(|uplink| {
-            [Self::Interface(Hook::IngressXdp, uplink.ifindex), Self::Interface(Hook::UplinkTc, uplink.ifindex)]
+            [
+                Self::Interface(Hook::IngressXdp, uplink.ifindex),
+                Self::Interface(Hook::UplinkTc, uplink.ifindex),
+            ]
         });
-        let endpoints = facts.attachments.values().map(|attachment| attachment.ifindex).chain([facts.node_ifindex]);
+        let endpoints = facts
+            .attachments
+            .values()
+            .map(|attachment| attachment.ifindex)
+            .chain([facts.node_ifindex]);
         let endpoints = endpoints.map(|ifindex| Self::Interface(Hook::EndpointTc, ifindex));
         let overlay = Self::Interface(Hook::OverlayTc, facts.vxlan_ifindex);
         let sockets = SOCKET_PROGRAMS.iter().map(|(name, _)| Self::Socket(name));
         let all = uplinks.chain(endpoints).chain([overlay]).chain(sockets);
-        all.filter(|attachment| !matches!(attachment, Self::Interface(_, 0))).collect()
+        all.filter(|attachment| !matches!(attachment, Self::Interface(_, 0)))
+            .collect()
     }
 }
 
@@ -115,11 +123,15 @@ impl Links<'_> {
         pins::make_folder(&self.pins.links())?;
         let mut report = AttachReport::default();
         let names: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
-        for name in pins::names(&self.pins.links())?.into_iter().filter(|name| !names.contains(name)) {
+        for name in pins::names(&self.pins.links())?
+            .into_iter()
+            .filter(|name| !names.contains(name))
+        {
             detach(self.pins, &name)?;
             report.detached.push(name);
         }
-        self.refused.retain(|ifindex| facts.uplinks.iter().any(|uplink| uplink.ifindex == *ifindex));
+        self.refused
+            .retain(|ifindex| facts.uplinks.iter().any(|uplink| uplink.ifindex == *ifindex));
         for attachment in wanted {
             self.ensure(&attachment, &mut report)?;
         }
@@ -145,7 +157,8 @@ impl Links<'_> {
     fn ensure(&mut self, attachment: &Attachment, report: &mut AttachReport) -> Result<(), DatapathError> {
         if let Some(held) = self.held(attachment)? {
             if held.prog_id != prog_id(self.program(attachment)?)? {
-                link_update(&held.link, &self.program(attachment)?).map_err(syscall("update link", attachment))?;
+                link_update(&held.link, &self.program(attachment)?)
+                    .map_err(syscall("update link", attachment))?;
                 report.attached.push(attachment.clone());
             }
             return Ok(());
@@ -164,10 +177,14 @@ impl Links<'_> {
 
     /// The link of an attachment; `None` where there is none or what it hung in is gone.
     fn held(&self, attachment: &Attachment) -> Result<Option<Held>, DatapathError> {
-        let Some(link) = pins::get(&self.path(attachment))? else { return Ok(None) };
+        let Some(link) = pins::get(&self.path(attachment))? else {
+            return Ok(None);
+        };
         let Ok(info) = link_info(&link) else {
             // The pin of a clsact filter is its program.
-            let Attachment::Interface(_, ifindex) = attachment else { return Ok(None) };
+            let Attachment::Interface(_, ifindex) = attachment else {
+                return Ok(None);
+            };
             let prog_id = prog_id(link.as_fd())?;
             return Ok(clsact::interface_name(*ifindex).map(|_| Held { link, prog_id }));
         };
@@ -175,7 +192,10 @@ impl Links<'_> {
             Attachment::Interface(_, ifindex) => info.target == *ifindex,
             Attachment::Socket(_) => info.target != 0 && self.cgroup_id.is_none_or(|id| info.target == id),
         };
-        Ok(hangs.then_some(Held { link, prog_id: info.prog_id }))
+        Ok(hangs.then_some(Held {
+            link,
+            prog_id: info.prog_id,
+        }))
     }
 
     fn program(&self, attachment: &Attachment) -> Result<BorrowedFd<'_>, DatapathError> {
@@ -190,12 +210,19 @@ impl Links<'_> {
     }
 
     fn attach_socket(&self, name: &'static str) -> Result<OwnedFd, DatapathError> {
-        let kind = SOCKET_PROGRAMS.iter().find(|(other, _)| *other == name).map_or(0, |(_, kind)| *kind);
+        let kind = SOCKET_PROGRAMS
+            .iter()
+            .find(|(other, _)| *other == name)
+            .map_or(0, |(_, kind)| *kind);
         link_create(&self.programs.fd(name)?, LinkTarget::Cgroup(self.cgroup), kind, 0)
             .map_err(syscall("attach to the cgroup program", name))
     }
 
-    fn attach_xdp(&mut self, ifindex: u32, report: &mut AttachReport) -> Result<Option<OwnedFd>, DatapathError> {
+    fn attach_xdp(
+        &mut self,
+        ifindex: u32,
+        report: &mut AttachReport,
+    ) -> Result<Option<OwnedFd>, DatapathError> {
         if self.refused.contains(&ifindex) {
             return Ok(None);
         }
@@ -230,7 +257,10 @@ impl Links<'_> {
             // Kernels before 6.6 know no tcx.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 clsact::attach(&self.pins.stub().join(format!("{}_stub", hook.name())), ifindex)?;
-                program.try_clone_to_owned().map(Some).map_err(syscall("open program", hook.name()))
+                program
+                    .try_clone_to_owned()
+                    .map(Some)
+                    .map_err(syscall("open program", hook.name()))
             }
             Err(error) => Err(syscall("attach tc to interface", ifindex)(error)),
         }
@@ -243,7 +273,9 @@ impl Links<'_> {
 /// Where the kernel refuses.
 pub(crate) fn update_sockets(pins: &Pins, programs: &Programs) -> Result<(), DatapathError> {
     for (name, _) in SOCKET_PROGRAMS {
-        let Some(link) = pins::get(&pins.links().join(name))? else { continue };
+        let Some(link) = pins::get(&pins.links().join(name))? else {
+            continue;
+        };
         let program = programs.fd(name)?;
         let info = link_info(&link).map_err(syscall("read what is known of link", name))?;
         // A link whose cgroup is gone takes no program; attaching makes another.
@@ -277,9 +309,12 @@ pub(crate) fn detach(pins: &Pins, name: &str) -> Result<(), DatapathError> {
 }
 
 fn prog_id(program: BorrowedFd<'_>) -> Result<u32, DatapathError> {
-    Ok(prog_info(&program).map_err(syscall("read what is known of", "program"))?.id)
+    bpf::prog_id(&program).map_err(syscall("read what is known of", "program"))
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOLINK | libc::ENOENT))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENODEV | libc::ENOLINK | libc::ENOENT)
+    )
 }

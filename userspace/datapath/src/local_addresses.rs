@@ -43,13 +43,21 @@ pub(crate) fn place(
             let Some((bucket, way)) = to else { break };
             let moved = from.map_or(address, |(bucket, way)| buckets[bucket as usize].ways[way]);
             buckets[bucket as usize].ways[way] = moved;
-            placements.push(Placement { bucket, way, address: moved });
+            placements.push(Placement {
+                bucket,
+                way,
+                address: moved,
+            });
             to = from;
         }
     }
     for (bucket, way, _) in stale {
         if buckets[bucket as usize].ways[way].is_unspecified() {
-            placements.push(Placement { bucket, way, address: Addr::UNSPECIFIED });
+            placements.push(Placement {
+                bucket,
+                way,
+                address: Addr::UNSPECIFIED,
+            });
         }
     }
     Ok(placements)
@@ -59,8 +67,10 @@ pub(crate) fn place(
 /// is free. Breadth first, so the shortest.
 fn path_to_room(buckets: &[LocalAddressBucket], address: &Addr) -> Option<Vec<(u32, usize)>> {
     let mut seen = BTreeSet::new();
-    let mut queue: VecDeque<(u32, Vec<(u32, usize)>)> =
-        LocalAddressBucket::buckets(address).into_iter().map(|bucket| (bucket, Vec::new())).collect();
+    let mut queue: VecDeque<(u32, Vec<(u32, usize)>)> = LocalAddressBucket::buckets(address)
+        .into_iter()
+        .map(|bucket| (bucket, Vec::new()))
+        .collect();
     while let Some((bucket, path)) = queue.pop_front() {
         if !seen.insert(bucket) {
             continue;
@@ -91,11 +101,16 @@ mod tests {
 
     fn found(buckets: &[LocalAddressBucket], address: &Addr) -> bool {
         let places = LocalAddressBucket::buckets(address);
-        places.iter().any(|bucket| buckets[*bucket as usize].ways.contains(address))
+        places
+            .iter()
+            .any(|bucket| buckets[*bucket as usize].ways.contains(address))
     }
 
     fn addresses(numbers: impl IntoIterator<Item = u32>) -> BTreeSet<Addr> {
-        numbers.into_iter().map(|number| Addr::from(Ipv4Addr::from_bits(number))).collect()
+        numbers
+            .into_iter()
+            .map(|number| Addr::from(Ipv4Addr::from_bits(number)))
+            .collect()
     }
 
     #[test]
@@ -105,7 +120,10 @@ mod tests {
         place(&mut buckets, &wanted).unwrap();
         assert!(wanted.iter().all(|address| found(&buckets, address)));
         let too_many = addresses((0..1025).map(|n| 0x0a00_0001 + n));
-        assert!(matches!(place(&mut buckets, &too_many), Err(DatapathError::LocalAddresses { .. })));
+        assert!(matches!(
+            place(&mut buckets, &too_many),
+            Err(DatapathError::LocalAddresses { .. })
+        ));
     }
 
     proptest! {

@@ -38,13 +38,18 @@ impl<T: Pod> MappedArray<T> {
     /// # Errors
     /// Where the map is no mmapable array of `T`, or the kernel refuses.
     pub(crate) fn new(name: &'static str, fd: OwnedFd) -> Result<Self, DatapathError> {
-        let spec = map_info(&fd).map_err(syscall("read the definition of map", name))?.spec;
+        let spec = map_info(&fd)
+            .map_err(syscall("read the definition of map", name))?
+            .spec;
         let stride = size_of::<T>().next_multiple_of(8);
         if spec.kind != ARRAY || spec.flags & MMAPABLE == 0 || spec.value_size as usize != size_of::<T>() {
             return Err(DatapathError::MapLayout {
                 map: name.to_owned(),
                 expected: format!("an mmapable array of {} bytes a value", size_of::<T>()),
-                found: format!("type {}, flags {:#x}, {} bytes a value", spec.kind, spec.flags, spec.value_size),
+                found: format!(
+                    "type {}, flags {:#x}, {} bytes a value",
+                    spec.kind, spec.flags, spec.value_size
+                ),
             });
         }
         // The kernel stores values at multiples of 8 bytes and rounds the whole to pages.
@@ -52,10 +57,25 @@ impl<T: Pod> MappedArray<T> {
         let length = NonZeroUsize::new(bytes).unwrap_or(NonZeroUsize::MIN);
         // SAFETY: a new mapping at an address of the kernel's choice.
         let start = unsafe {
-            mmap(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED, &fd, 0)
+            mmap(
+                None,
+                length,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+                MapFlags::MAP_SHARED,
+                &fd,
+                0,
+            )
         }
         .map_err(|error| syscall("mmap map", name)(error.into()))?;
-        Ok(Self { name, fd, start, bytes, stride, len: spec.max_entries, entries: PhantomData })
+        Ok(Self {
+            name,
+            fd,
+            start,
+            bytes,
+            stride,
+            len: spec.max_entries,
+            entries: PhantomData,
+        })
     }
 
     /// The number of entries.
@@ -70,7 +90,11 @@ impl<T: Pod> MappedArray<T> {
 
     fn entry(&self, index: u32) -> Result<NonNull<T>, DatapathError> {
         if index >= self.len {
-            return Err(DatapathError::Index { map: self.name, index, len: self.len });
+            return Err(DatapathError::Index {
+                map: self.name,
+                index,
+                len: self.len,
+            });
         }
         // SAFETY: the index is below the length, so the entry lies inside the mapping.
         Ok(unsafe { self.start.byte_add(index as usize * self.stride) }.cast())
@@ -105,14 +129,25 @@ impl<T: Pod> MappedArray<T> {
     pub fn store(&mut self, index: u32, value: &T, last: usize) -> Result<(), DatapathError> {
         let old = self.read(index)?;
         let words = |value: &T| -> Vec<u64> {
-            value.bytes().chunks_exact(8).map(|bytes| u64::from_bytes(bytes).unwrap_or_default()).collect()
+            value
+                .bytes()
+                .chunks_exact(8)
+                .map(|bytes| u64::from_bytes(bytes).unwrap_or_default())
+                .collect()
         };
         let (old, new) = (words(&old), words(value));
         if new.len() * 8 != size_of::<T>() || self.stride != size_of::<T>() {
-            return Err(DatapathError::Index { map: self.name, index, len: self.len });
+            return Err(DatapathError::Index {
+                map: self.name,
+                index,
+                len: self.len,
+            });
         }
         let changed = |at: &usize| old.get(*at) != new.get(*at);
-        let order = (0..new.len()).filter(|at| at * 8 != last).chain([last / 8]).filter(changed);
+        let order = (0..new.len())
+            .filter(|at| at * 8 != last)
+            .chain([last / 8])
+            .filter(changed);
         for at in order.collect::<Vec<_>>() {
             self.store_u64(index, at * 8, new.get(at).copied().unwrap_or_default())?;
         }
@@ -144,7 +179,11 @@ impl<T: Pod> MappedArray<T> {
     fn field(&self, index: u32, offset: usize, width: usize) -> Result<NonNull<u8>, DatapathError> {
         let entry = self.entry(index)?;
         if !offset.is_multiple_of(width) || offset + width > self.stride {
-            return Err(DatapathError::Index { map: self.name, index, len: self.len });
+            return Err(DatapathError::Index {
+                map: self.name,
+                index,
+                len: self.len,
+            });
         }
         // SAFETY: the field was just seen to lie inside the entry.
         Ok(unsafe { entry.cast::<u8>().byte_add(offset) })

@@ -5,8 +5,8 @@ use crate::table::{CounterArray, Table};
 use crate::{DatapathError, syscall};
 use essaim_abi::maps;
 use essaim_abi::{
-    Addr, Backend, Config, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, LocalAddressBucket, LocalEndpoint,
-    NetnsInfo, Port, Service, Vtep,
+    Addr, Backend, Config, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, LocalAddressBucket,
+    LocalEndpoint, NetnsInfo, Port, Service, Vtep,
 };
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -65,7 +65,10 @@ impl Maps {
     pub(crate) fn new(all: BTreeMap<String, OwnedFd>) -> Result<Self, DatapathError> {
         let fd = |name: &'static str| {
             all.get(name)
-                .ok_or_else(|| DatapathError::Missing { kind: "map", name: name.to_owned() })?
+                .ok_or_else(|| DatapathError::Missing {
+                    kind: "map",
+                    name: name.to_owned(),
+                })?
                 .try_clone()
                 .map_err(syscall("open map", name))
         };
@@ -102,7 +105,10 @@ impl Maps {
         self.all
             .get(name)
             .map(AsFd::as_fd)
-            .ok_or_else(|| DatapathError::Missing { kind: "map", name: name.to_owned() })
+            .ok_or_else(|| DatapathError::Missing {
+                kind: "map",
+                name: name.to_owned(),
+            })
     }
 
     /// All maps by name.

@@ -13,8 +13,12 @@ const PERCPU_ARRAY: u32 = 6;
 const LRU_HASH: u32 = 9;
 
 /// The maps that programs write: what they change during a switch is carried over behind it.
-const WRITTEN_BY_PROGRAMS: [&str; 4] =
-    [maps::FLOWS, maps::HALF_OPEN_FLOWS, maps::FRAGMENTS, maps::TRANSLATED];
+const WRITTEN_BY_PROGRAMS: [&str; 4] = [
+    maps::FLOWS,
+    maps::HALF_OPEN_FLOWS,
+    maps::FRAGMENTS,
+    maps::TRANSLATED,
+];
 
 /// Maps that are replaced: the old one and the new one by name.
 pub(crate) type Replaced<'a> = BTreeMap<&'a str, (&'a OwnedFd, &'a OwnedFd)>;
@@ -41,7 +45,9 @@ pub(crate) fn copy(replaced: &Replaced<'_>) -> Result<(), DatapathError> {
 /// # Errors
 /// As [`copy`].
 pub(crate) fn copy_delta(replaced: &Replaced<'_>) -> Result<(), DatapathError> {
-    let written = replaced.iter().filter(|(name, _)| WRITTEN_BY_PROGRAMS.contains(name));
+    let written = replaced
+        .iter()
+        .filter(|(name, _)| WRITTEN_BY_PROGRAMS.contains(name));
     for (name, (old, new)) in written {
         let (from, to) = (spec(name, old)?, spec(name, new)?);
         if !can_copy(&from, &to) {
@@ -50,7 +56,9 @@ pub(crate) fn copy_delta(replaced: &Replaced<'_>) -> Result<(), DatapathError> {
         each_batch(name, old, |keys, values| {
             let (keys, values) = fitting(&from, &to, keys, values);
             let mut present = vec![0; to.value_size as usize];
-            let pairs = keys.chunks_exact(to.key_size as usize).zip(values.chunks_exact(to.value_size as usize));
+            let pairs = keys
+                .chunks_exact(to.key_size as usize)
+                .zip(values.chunks_exact(to.value_size as usize));
             for (key, value) in pairs {
                 let found = lookup(*new, key, &mut present).map_err(syscall("read map", name))?;
                 if !found || is_newer(name, value, &present) {
@@ -75,7 +83,9 @@ fn is_newer(name: &str, old: &[u8], new: &[u8]) -> bool {
 }
 
 fn spec(name: &str, map: &OwnedFd) -> Result<MapSpec, DatapathError> {
-    Ok(map_info(map).map_err(syscall("read the definition of map", name))?.spec)
+    Ok(map_info(map)
+        .map_err(syscall("read the definition of map", name))?
+        .spec)
 }
 
 /// Values grow at their end, by fields whose zero means what was meant before.
@@ -96,7 +106,10 @@ fn fitting(from: &MapSpec, to: &MapSpec, keys: &[u8], values: &[u8]) -> (Vec<u8>
     let count = keys.len() / from.key_size as usize;
     let (old, new) = (values.len() / count.max(1), to.value_size as usize);
     let mut kept = (Vec::with_capacity(keys.len()), Vec::with_capacity(count * new));
-    for (key, value) in keys.chunks_exact(from.key_size as usize).zip(values.chunks_exact(old)) {
+    for (key, value) in keys
+        .chunks_exact(from.key_size as usize)
+        .zip(values.chunks_exact(old))
+    {
         let is_array = to.kind == ARRAY || to.kind == PERCPU_ARRAY;
         if is_array && u32::from_bytes(key).is_some_and(|index| index >= to.max_entries) {
             continue;
@@ -105,7 +118,8 @@ fn fitting(from: &MapSpec, to: &MapSpec, keys: &[u8], values: &[u8]) -> (Vec<u8>
         if to.kind == PERCPU_ARRAY {
             kept.1.extend_from_slice(value);
         } else {
-            kept.1.extend(value.iter().copied().chain(std::iter::repeat(0)).take(new));
+            kept.1
+                .extend(value.iter().copied().chain(std::iter::repeat(0)).take(new));
         }
     }
     kept

@@ -23,8 +23,10 @@ pub(crate) const PROGRAMS: Object = Object {
 };
 
 /// The stubs that stay attached.
-pub(crate) const STUBS: Object =
-    Object { name: "essaim-stubs", bytes: aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/essaim-stubs.o")) };
+pub(crate) const STUBS: Object = Object {
+    name: "essaim-stubs",
+    bytes: aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/essaim-stubs.o")),
+};
 
 /// Descriptors of what an object became in the kernel, by name.
 #[derive(Debug, Default)]
@@ -90,14 +92,16 @@ impl Object {
             loader.map_pin_path(name.as_str(), path.as_path());
         }
         let mut object = loader.load(self.bytes).map_err(|error| self.failed(error))?;
-        let mut loaded = Loaded::default();
+        let mut result = Loaded::default();
         for (name, map) in object.maps() {
-            loaded.maps.insert(name.to_owned(), self.map_fd(name, map)?);
+            result.maps.insert(name.to_owned(), self.map_fd(name, map)?);
         }
         for (name, program) in object.programs_mut() {
-            loaded.programs.insert(name.to_owned(), program_fd(name, program)?);
+            result
+                .programs
+                .insert(name.to_owned(), program_fd(name, program)?);
         }
-        Ok(loaded)
+        Ok(result)
     }
 
     fn map_fd(self, name: &str, map: &Map) -> Result<OwnedFd, DatapathError> {
@@ -115,11 +119,17 @@ impl Object {
                 found: format!("{map:?}"),
             });
         };
-        data.fd().as_fd().try_clone_to_owned().map_err(|error| self.failed(error))
+        data.fd()
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(|error| self.failed(error))
     }
 
     fn failed(self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> DatapathError {
-        DatapathError::Load { object: self.name.to_owned(), source: source.into() }
+        DatapathError::Load {
+            object: self.name.to_owned(),
+            source: source.into(),
+        }
     }
 }
 
@@ -133,10 +143,14 @@ fn program_fd(name: &str, program: &mut Program) -> Result<OwnedFd, DatapathErro
         Program::SchedClassifier(program) => program.load(),
         Program::CgroupSockAddr(program) => program.load(),
         other => {
-            return Err(failed(format!("a program of type {:?} has no place here", other.prog_type()).into()));
+            return Err(failed(
+                format!("a program of type {:?} has no place here", other.prog_type()).into(),
+            ));
         }
     };
     loaded.map_err(|error| failed(error.into()))?;
     let fd = program.fd().map_err(|error| failed(error.into()))?;
-    fd.as_fd().try_clone_to_owned().map_err(|error| failed(error.into()))
+    fd.as_fd()
+        .try_clone_to_owned()
+        .map_err(|error| failed(error.into()))
 }

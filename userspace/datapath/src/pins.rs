@@ -41,7 +41,9 @@ pub(crate) struct Pins {
 
 impl Pins {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned() }
+        Self {
+            root: root.to_owned(),
+        }
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -84,28 +86,46 @@ impl Pins {
         make_folder(&self.root)?;
         let folder = fs::File::open(&self.root).map_err(syscall("open", self.root.display()))?;
         Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| match error {
-            nix::errno::Errno::EWOULDBLOCK => DatapathError::InUse { path: self.root.clone() },
+            nix::errno::Errno::EWOULDBLOCK => DatapathError::InUse {
+                path: self.root.clone(),
+            },
             error => syscall("lock", self.root.display())(error.into()),
         })
     }
 
     /// What the maps in a folder are; `None` where there are none, or their making was cut off.
     pub(crate) fn meta(folder: &Path) -> Result<Option<Meta>, DatapathError> {
-        let Some(fd) = get(&folder.join(META))? else { return Ok(None) };
+        let Some(fd) = get(&folder.join(META))? else {
+            return Ok(None);
+        };
         let table = Table::<u32, u64>::new(META, fd)?;
         let word = |index: u32| table.entry(&index).map(Option::unwrap_or_default);
         let short = |word: u64| u32::try_from(word).unwrap_or(u32::MAX);
-        let meta = Meta { abi_version: short(word(0)?), generation: short(word(1)?), object: word(2)? };
+        let meta = Meta {
+            abi_version: short(word(0)?),
+            generation: short(word(1)?),
+            object: word(2)?,
+        };
         Ok((meta.abi_version != 0).then_some(meta))
     }
 
     /// Says what the maps in a folder are.
     pub(crate) fn write_meta(folder: &Path, meta: &Meta) -> Result<(), DatapathError> {
-        let spec = MapSpec { kind: ARRAY, key_size: 4, value_size: 8, max_entries: META_ENTRIES, flags: 0 };
+        let spec = MapSpec {
+            kind: ARRAY,
+            key_size: 4,
+            value_size: 8,
+            max_entries: META_ENTRIES,
+            flags: 0,
+        };
         let fd = map_create(META, &spec).map_err(syscall("create map", META))?;
         pin(&fd, &folder.join(META))?;
         let mut table = Table::<u32, u64>::new(META, fd)?;
-        let Meta { abi_version, generation, object } = *meta;
+        let Meta {
+            abi_version,
+            generation,
+            object,
+        } = *meta;
         table.insert(&1, &u64::from(generation))?;
         table.insert(&2, &object)?;
         // Last: without it the others count for nothing.
@@ -117,7 +137,11 @@ impl Pins {
     /// # Errors
     /// Where the kernel refuses; nothing is changed then.
     pub(crate) fn exchange_maps(&self) -> Result<(), DatapathError> {
-        let flags = if self.maps().exists() { RenameFlags::RENAME_EXCHANGE } else { RenameFlags::empty() };
+        let flags = if self.maps().exists() {
+            RenameFlags::RENAME_EXCHANGE
+        } else {
+            RenameFlags::empty()
+        };
         renameat2(AT_FDCWD, &self.maps_next(), AT_FDCWD, &self.maps(), flags)
             .map_err(|error| syscall("move into place", self.maps_next().display())(error.into()))
     }
@@ -131,7 +155,9 @@ pub(crate) fn make_folder(path: &Path) -> Result<(), DatapathError> {
 /// Removes a folder and all in it; removing what is absent succeeds.
 pub(crate) fn remove_folder(path: &Path) -> Result<(), DatapathError> {
     match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(syscall("remove", path.display())(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(syscall("remove", path.display())(error))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -139,7 +165,9 @@ pub(crate) fn remove_folder(path: &Path) -> Result<(), DatapathError> {
 /// Removes a pin; removing what is absent succeeds.
 pub(crate) fn remove(path: &Path) -> Result<(), DatapathError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(syscall("remove", path.display())(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(syscall("remove", path.display())(error))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -162,7 +190,10 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>, DatapathError> {
         Err(error) => return Err(syscall("list", folder.display())(error)),
     };
     let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
-    entries.map(name).collect::<io::Result<_>>().map_err(syscall("list", folder.display()))
+    entries
+        .map(name)
+        .collect::<io::Result<_>>()
+        .map_err(syscall("list", folder.display()))
 }
 
 /// Opens all pins of a folder, [`META`] left out.

@@ -23,7 +23,10 @@ impl Programs {
         self.by_name
             .get(name)
             .map(AsFd::as_fd)
-            .ok_or_else(|| DatapathError::Missing { kind: "program", name: name.to_owned() })
+            .ok_or_else(|| DatapathError::Missing {
+                kind: "program",
+                name: name.to_owned(),
+            })
     }
 
     /// The names.
@@ -56,7 +59,11 @@ impl Programs {
 ///
 /// # Errors
 /// Where the kernel refuses: an interface of the context that does not exist, say.
-pub fn test_run(program: BorrowedFd<'_>, input: &RunInput<'_>, repeat: u32) -> Result<RunOutput, DatapathError> {
+pub fn test_run(
+    program: BorrowedFd<'_>,
+    input: &RunInput<'_>,
+    repeat: u32,
+) -> Result<RunOutput, DatapathError> {
     bpf::run(&program, input, repeat).map_err(syscall("run", "program"))
 }
 

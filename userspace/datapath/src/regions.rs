@@ -28,7 +28,10 @@ impl Regions {
         if end < capacity {
             holes.insert(end, capacity - end);
         }
-        Self { holes, resting: VecDeque::new() }
+        Self {
+            holes,
+            resting: VecDeque::new(),
+        }
     }
 
     /// Takes `len` entries and returns their offset; `None` where no hole is large enough.
@@ -37,7 +40,11 @@ impl Regions {
             return Some(0);
         }
         self.collect(now);
-        let (offset, hole) = self.holes.iter().find(|(_, hole)| **hole >= len).map(|(at, hole)| (*at, *hole))?;
+        let (offset, hole) = self
+            .holes
+            .iter()
+            .find(|(_, hole)| **hole >= len)
+            .map(|(at, hole)| (*at, *hole))?;
         self.holes.remove(&offset);
         if hole > len {
             self.holes.insert(offset + len, hole - len);
@@ -54,7 +61,12 @@ impl Regions {
 
     /// Entries that are free or will be once they have rested.
     pub(crate) fn available(&self) -> u64 {
-        self.holes.values().chain(self.resting.iter().map(|(_, _, len)| len)).copied().map(u64::from).sum()
+        self.holes
+            .values()
+            .chain(self.resting.iter().map(|(_, _, len)| len))
+            .copied()
+            .map(u64::from)
+            .sum()
     }
 
     fn collect(&mut self, now: Instant) {
@@ -68,7 +80,11 @@ impl Regions {
     }
 
     fn join(&mut self, mut offset: u32, mut len: u32) {
-        if let Some((before, hole)) = self.holes.range(..offset).next_back().map(|(at, hole)| (*at, *hole))
+        if let Some((before, hole)) = self
+            .holes
+            .range(..offset)
+            .next_back()
+            .map(|(at, hole)| (*at, *hole))
             && before + hole == offset
         {
             self.holes.remove(&before);

@@ -46,7 +46,13 @@ impl Sizing {
 
     /// The maps concerned, with their sizes.
     pub(crate) fn entries(self) -> BTreeMap<&'static str, u32> {
-        let Self { services, backends, tables, endpoints, flows } = self;
+        let Self {
+            services,
+            backends,
+            tables,
+            endpoints,
+            flows,
+        } = self;
         BTreeMap::from([
             (maps::SERVICES, services),
             (maps::NEXT_PICK, services),

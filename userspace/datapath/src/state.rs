@@ -3,12 +3,12 @@
 #[cfg(test)]
 mod tests;
 
+use crate::DatapathError;
 use crate::changes::Changes;
 use crate::image::{self, Allocators, Capacity, Environment, Image, Lists};
 use crate::indices::{IN_FLIGHT, Indices};
 use crate::local_addresses;
 use crate::regions::Regions;
-use crate::DatapathError;
 use essaim_abi::maps::ENDPOINT_BY_ADDR;
 use essaim_abi::{Config, LocalAddressBucket};
 use essaim_model::{AttachmentKey, DesiredState, NodeFacts, ServiceName, ServicePlan};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long the slot of a backend that is gone stays its own, so that late packets of its flows are answered.
-const BACKEND_QUARANTINE: Duration = Duration::from_secs(60);
+const BACKEND_QUARANTINE: Duration = Duration::from_mins(1);
 
 /// What the maps were found to hold, or were made to.
 #[derive(Clone, Debug)]
@@ -48,20 +48,28 @@ pub(crate) struct View<'a> {
 impl State {
     /// The state of maps that hold `found`.
     pub(crate) fn restore(found: Image, capacity: Capacity) -> Self {
-        let taken = found.services.values().flat_map(|service| [service.maglev, service.active]);
+        let taken = found
+            .services
+            .values()
+            .flat_map(|service| [service.maglev, service.active]);
         let mut allocators = Allocators {
             services: Indices::new(capacity.services, IN_FLIGHT),
             backends: Indices::new(capacity.backends, BACKEND_QUARANTINE),
             vteps: Indices::new(capacity.vteps, IN_FLIGHT),
             slots: Indices::new(capacity.slots, IN_FLIGHT),
-            regions: Regions::new(capacity.tables, taken.map(|table| (table.offset(), table.footprint()))),
+            regions: Regions::new(
+                capacity.tables,
+                taken.map(|table| (table.offset(), table.footprint())),
+            ),
             capacity,
         };
         for (index, service) in &found.services {
             allocators.services.restore(*index, Some(service.id), 1);
         }
         for (index, backend) in &found.backends {
-            allocators.backends.restore(*index, Some(backend.id), backend.generation);
+            allocators
+                .backends
+                .restore(*index, Some(backend.id), backend.generation);
         }
         for (index, vtep) in &found.vteps {
             allocators.vteps.restore(*index, Some(vtep.addr), 1);
@@ -70,7 +78,13 @@ impl State {
             allocators.slots.restore(local.slot, Some(*ifindex), 1);
         }
         let endpoints = found.endpoints.len();
-        Self { allocators, found: Some(found), applied: None, services: BTreeMap::new(), endpoints }
+        Self {
+            allocators,
+            found: Some(found),
+            applied: None,
+            services: BTreeMap::new(),
+            endpoints,
+        }
     }
 
     /// What must be stored to reach the plan. The state is as if it were stored already; where it is not, or on an
@@ -92,9 +106,20 @@ impl State {
             Environment::new(&desired.cluster, facts, hz, &mut self.allocators, &mut image, now)?;
         image::cluster(&desired.cluster, facts, &environment, &mut image)?;
 
-        let all = self.applied.as_ref().is_none_or(|applied| applied.environment != environment);
-        let moved = self.applied.as_ref().map(|applied| moved(&applied.facts, facts)).unwrap_or_default();
-        let mut lists = Lists { read: view.slot, writes: Vec::new(), now };
+        let all = self
+            .applied
+            .as_ref()
+            .is_none_or(|applied| applied.environment != environment);
+        let moved = self
+            .applied
+            .as_ref()
+            .map(|applied| moved(&applied.facts, facts))
+            .unwrap_or_default();
+        let mut lists = Lists {
+            read: view.slot,
+            writes: Vec::new(),
+            now,
+        };
         let (mut old, mut new) = (Image::default(), image.clone());
         for (name, plan) in &desired.services {
             let before = self.services.get(name);
@@ -104,7 +129,9 @@ impl State {
             if untouched {
                 continue;
             }
-            let known = before.map(|(_, image)| &image.services).or(found.as_ref().map(|found| &found.services));
+            let known = before
+                .map(|(_, image)| &image.services)
+                .or(found.as_ref().map(|found| &found.services));
             let none = BTreeMap::new();
             let image = image::service(
                 plan,
@@ -119,16 +146,26 @@ impl State {
                 old.extend(before);
             }
         }
-        let gone: Vec<ServiceName> =
-            self.services.keys().filter(|name| !desired.services.contains_key(*name)).cloned().collect();
+        let gone: Vec<ServiceName> = self
+            .services
+            .keys()
+            .filter(|name| !desired.services.contains_key(*name))
+            .cloned()
+            .collect();
         for name in gone {
             if let Some((_, before)) = self.services.remove(&name) {
                 old.extend(before);
             }
         }
-        old.extend(self.applied.take().map(|applied| applied.image).or(found).unwrap_or_default());
+        old.extend(
+            self.applied
+                .take()
+                .map(|applied| applied.image)
+                .or(found)
+                .unwrap_or_default(),
+        );
 
-        let mut changes = Changes::between(old, &new);
+        let mut changes = Changes::between(&old, &new);
         changes.lists = lists.writes;
         self.release(&changes, now);
         self.count_endpoints(&changes)?;
@@ -136,13 +173,24 @@ impl State {
         changes.local_addresses = local_addresses::place(&mut buckets, &image::local_addresses(facts))?;
         let config = image::config(&desired.cluster, facts, &environment, &view.config)?;
         changes.config = (config != view.config).then_some(config);
-        self.applied = Some(Applied { facts: facts.clone(), environment, image });
+        self.applied = Some(Applied {
+            facts: facts.clone(),
+            environment,
+            image,
+        });
         Ok(changes)
     }
 
     /// Frees what the removals give up.
     fn release(&mut self, changes: &Changes, now: Instant) {
-        let Allocators { services, backends, vteps, slots, regions, capacity: _ } = &mut self.allocators;
+        let Allocators {
+            services,
+            backends,
+            vteps,
+            slots,
+            regions,
+            capacity: _,
+        } = &mut self.allocators;
         for (_, service) in &changes.services_gone {
             services.release(&service.id, now);
             for table in [service.maglev, service.active] {
@@ -180,10 +228,17 @@ impl State {
 fn moved(before: &NodeFacts, after: &NodeFacts) -> BTreeSet<AttachmentKey> {
     let changed = |from: &NodeFacts, to: &NodeFacts| -> Vec<AttachmentKey> {
         let differs = |key: &AttachmentKey| from.attachments.get(key) != to.attachments.get(key);
-        from.attachments.keys().filter(|key| differs(key)).cloned().collect()
+        from.attachments
+            .keys()
+            .filter(|key| differs(key))
+            .cloned()
+            .collect()
     };
     if before.attachments == after.attachments {
         return BTreeSet::new();
     }
-    changed(before, after).into_iter().chain(changed(after, before)).collect()
+    changed(before, after)
+        .into_iter()
+        .chain(changed(after, before))
+        .collect()
 }

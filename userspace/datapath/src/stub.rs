@@ -46,17 +46,24 @@ impl Stub {
             pins::pin(fd, &pins.stub_next().join(name))?;
         }
         // One rename, so that a crash leaves all of it or nothing.
-        fs::rename(pins.stub_next(), pins.stub()).map_err(syscall("move into place", pins.stub_next().display()))?;
+        fs::rename(pins.stub_next(), pins.stub())
+            .map_err(syscall("move into place", pins.stub_next().display()))?;
         Self::new(fds)
     }
 
     fn new(fds: BTreeMap<String, OwnedFd>) -> Result<Self, DatapathError> {
         let generation = fds
             .get(GENERATION)
-            .ok_or_else(|| DatapathError::Missing { kind: "map", name: GENERATION.to_owned() })?
+            .ok_or_else(|| DatapathError::Missing {
+                kind: "map",
+                name: GENERATION.to_owned(),
+            })?
             .try_clone()
             .map_err(syscall("open map", GENERATION))?;
-        Ok(Self { generation: MappedArray::new(GENERATION, generation)?, fds })
+        Ok(Self {
+            generation: MappedArray::new(GENERATION, generation)?,
+            fds,
+        })
     }
 
     /// A map or program of the stub by its name.
@@ -67,7 +74,10 @@ impl Stub {
         self.fds
             .get(name)
             .map(AsFd::as_fd)
-            .ok_or_else(|| DatapathError::Missing { kind: "stub", name: name.to_owned() })
+            .ok_or_else(|| DatapathError::Missing {
+                kind: "stub",
+                name: name.to_owned(),
+            })
     }
 
     /// The program that is attached at a hook.
@@ -83,7 +93,11 @@ impl Stub {
     /// Puts the programs of a generation where the stubs look for them.
     pub(crate) fn fill(&self, generation: u32, programs: &Programs) -> Result<(), DatapathError> {
         for (array, hook) in HOOKS {
-            set_program(self.fd(array)?, generation * HOOK_SLOTS + hook as u32, programs.fd(hook.name())?)?;
+            set_program(
+                self.fd(array)?,
+                generation * HOOK_SLOTS + hook as u32,
+                programs.fd(hook.name())?,
+            )?;
         }
         Ok(())
     }
@@ -98,7 +112,8 @@ impl Stub {
         for other in (0..GENERATIONS).filter(|other| *other != generation) {
             for (array, hook) in HOOKS {
                 let slot = other * HOOK_SLOTS + hook as u32;
-                bpf::delete(&self.fd(array)?, &slot.to_ne_bytes()).map_err(syscall("clear slot of", array))?;
+                bpf::delete(&self.fd(array)?, &slot.to_ne_bytes())
+                    .map_err(syscall("clear slot of", array))?;
             }
         }
         Ok(())

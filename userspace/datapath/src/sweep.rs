@@ -27,11 +27,20 @@ pub(crate) fn sweep(maps: &mut Maps, now: u32) -> Result<SweepReport, DatapathEr
     let (mut expired, mut orphaned) = (Vec::new(), Vec::new());
     let slots = local_slots(maps)?;
     let mut translated = BTreeSet::new();
-    let Maps { flows, backends, services, .. } = &*maps;
+    let Maps {
+        flows,
+        backends,
+        services,
+        ..
+    } = &*maps;
     flows.scan(|key, flow| {
         if flow.is_expired(now) {
             expired.push(key);
-        } else if is_orphan(&flow, |index| backends.read(index).ok(), |index| services.read(index).ok()) {
+        } else if is_orphan(
+            &flow,
+            |index| backends.read(index).ok(),
+            |index| services.read(index).ok(),
+        ) {
             orphaned.push(key);
         } else {
             report.live += 1;
@@ -65,7 +74,11 @@ fn is_orphan(
 /// The endpoint whose packets within the overlay must be looked up because of this flow.
 fn translated_slot(key: &FlowKey, flow: &Flow, slots: &BTreeMap<Addr, u32>) -> Option<u32> {
     let from_outside = flow.kind == FlowKind::Ingress as u8 && flow.edge_token != 0;
-    if from_outside { None } else { slots.get(&key.local).copied() }
+    if from_outside {
+        None
+    } else {
+        slots.get(&key.local).copied()
+    }
 }
 
 fn local_slots(maps: &Maps) -> Result<BTreeMap<Addr, u32>, DatapathError> {

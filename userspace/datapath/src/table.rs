@@ -1,6 +1,8 @@
 //! Hash maps and per-CPU arrays with their types.
 
-use crate::bpf::{Cursor, MapSpec, delete, delete_batch, lookup, lookup_batch, map_info, update, update_batch};
+use crate::bpf::{
+    Cursor, MapSpec, delete, delete_batch, lookup, lookup_batch, map_info, update, update_batch,
+};
 use crate::{DatapathError, syscall};
 use essaim_abi::{Counters, Pod};
 use std::marker::PhantomData;
@@ -17,15 +19,29 @@ pub struct Table<K, V> {
 
 impl<K: Pod, V: Pod> Table<K, V> {
     pub(crate) fn new(name: &'static str, fd: OwnedFd) -> Result<Self, DatapathError> {
-        let spec = map_info(&fd).map_err(syscall("read the definition of map", name))?.spec;
+        let spec = map_info(&fd)
+            .map_err(syscall("read the definition of map", name))?
+            .spec;
         if spec.key_size as usize != size_of::<K>() || spec.value_size as usize != size_of::<V>() {
             return Err(DatapathError::MapLayout {
                 map: name.to_owned(),
-                expected: format!("keys of {} and values of {} bytes", size_of::<K>(), size_of::<V>()),
-                found: format!("keys of {} and values of {} bytes", spec.key_size, spec.value_size),
+                expected: format!(
+                    "keys of {} and values of {} bytes",
+                    size_of::<K>(),
+                    size_of::<V>()
+                ),
+                found: format!(
+                    "keys of {} and values of {} bytes",
+                    spec.key_size, spec.value_size
+                ),
             });
         }
-        Ok(Self { name, fd, spec, entries: PhantomData })
+        Ok(Self {
+            name,
+            fd,
+            spec,
+            entries: PhantomData,
+        })
     }
 
     /// The most entries that the map holds.
@@ -56,8 +72,14 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// # Errors
     /// Where the map is full, or the kernel refuses; some entries may have been written then.
     pub fn insert_all(&mut self, entries: &[(K, V)]) -> Result<(), DatapathError> {
-        let keys: Vec<u8> = entries.iter().flat_map(|(key, _)| key.bytes().iter().copied()).collect();
-        let values: Vec<u8> = entries.iter().flat_map(|(_, value)| value.bytes().iter().copied()).collect();
+        let keys: Vec<u8> = entries
+            .iter()
+            .flat_map(|(key, _)| key.bytes().iter().copied())
+            .collect();
+        let values: Vec<u8> = entries
+            .iter()
+            .flat_map(|(_, value)| value.bytes().iter().copied())
+            .collect();
         update_batch(&self.fd, &keys, &values).map_err(syscall("write map", self.name))
     }
 
@@ -90,7 +112,9 @@ impl<K: Pod, V: Pod> Table<K, V> {
             if found == 0 {
                 return Ok(());
             }
-            let pairs = keys.chunks_exact(size_of::<K>()).zip(values.chunks_exact(size_of::<V>()));
+            let pairs = keys
+                .chunks_exact(size_of::<K>())
+                .zip(values.chunks_exact(size_of::<V>()));
             for (key, value) in pairs {
                 if let (Some(key), Some(value)) = (K::from_bytes(key), V::from_bytes(value)) {
                     visit(key, value);
@@ -127,7 +151,9 @@ pub struct CounterArray {
 
 impl CounterArray {
     pub(crate) fn new(name: &'static str, fd: OwnedFd) -> Result<Self, DatapathError> {
-        let spec = map_info(&fd).map_err(syscall("read the definition of map", name))?.spec;
+        let spec = map_info(&fd)
+            .map_err(syscall("read the definition of map", name))?
+            .spec;
         if spec.value_size as usize != size_of::<Counters>() {
             return Err(DatapathError::MapLayout {
                 map: name.to_owned(),
@@ -136,7 +162,12 @@ impl CounterArray {
             });
         }
         let cpus = aya::util::nr_cpus().map_err(|(path, error)| syscall("read", path)(error))?;
-        Ok(Self { name, fd, cpus, len: spec.max_entries })
+        Ok(Self {
+            name,
+            fd,
+            cpus,
+            len: spec.max_entries,
+        })
     }
 
     /// The number of cells.
@@ -156,7 +187,11 @@ impl CounterArray {
     pub fn sum(&self, index: u32) -> Result<Counters, DatapathError> {
         let mut values = vec![0; size_of::<Counters>() * self.cpus];
         if !lookup(&self.fd, &index.to_ne_bytes(), &mut values).map_err(syscall("read map", self.name))? {
-            return Err(DatapathError::Index { map: self.name, index, len: self.len });
+            return Err(DatapathError::Index {
+                map: self.name,
+                index,
+                len: self.len,
+            });
         }
         Ok(sum(&values))
     }
@@ -210,12 +245,20 @@ impl AsFd for CounterArray {
 }
 
 fn sum(per_cpu: &[u8]) -> Counters {
-    per_cpu.chunks_exact(size_of::<Counters>()).filter_map(Counters::from_bytes).fold(
-        Counters::default(),
-        |total, Counters { packets, bytes, flows }| Counters {
-            packets: total.packets.wrapping_add(packets),
-            bytes: total.bytes.wrapping_add(bytes),
-            flows: total.flows.wrapping_add(flows),
-        },
-    )
+    per_cpu
+        .chunks_exact(size_of::<Counters>())
+        .filter_map(Counters::from_bytes)
+        .fold(
+            Counters::default(),
+            |total,
+             Counters {
+                 packets,
+                 bytes,
+                 flows,
+             }| Counters {
+                packets: total.packets.wrapping_add(packets),
+                bytes: total.bytes.wrapping_add(bytes),
+                flows: total.flows.wrapping_add(flows),
+            },
+        )
 }

@@ -1,9 +1,9 @@
 //! What the maps hold against what they should.
 
+use crate::DatapathError;
 use crate::changes::Changes;
 use crate::links::Attachment;
 use crate::maps::Maps;
-use crate::DatapathError;
 use essaim_abi::{Protocol, maps as names};
 use std::fmt::{self, Debug, Display};
 use std::net::IpAddr;
@@ -32,9 +32,15 @@ pub enum Problem {
 
 impl Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { place, entry, problem } = self;
+        let Self {
+            place,
+            entry,
+            problem,
+        } = self;
         match problem {
-            Problem::Expected(expected) => write!(f, "{place} {entry}: missing or different, expected {expected}"),
+            Problem::Expected(expected) => {
+                write!(f, "{place} {entry}: missing or different, expected {expected}")
+            }
             Problem::Superfluous => write!(f, "{place} {entry}: there, but not planned"),
             Problem::Detached => write!(f, "{place} {entry}: not attached"),
         }
@@ -46,48 +52,60 @@ impl Display for Difference {
 /// # Errors
 /// Where a map cannot be read.
 pub(crate) fn differences(maps: &Maps, changes: &Changes) -> Result<Vec<Difference>, DatapathError> {
-    let mut found = Vec::new();
-    let lists: Vec<(u32, usize)> = changes.lists.iter().map(|(offset, slots)| (*offset, slots.len())).collect();
-    expected(&mut found, names::TABLES, &lists, |offset| format!("a list, say at {offset}"));
-    expected(&mut found, names::VTEPS, &changes.vteps, ToString::to_string);
-    expected(&mut found, names::VTEP_BY_ADDR, &changes.vtep_by_addr, ToString::to_string);
-    expected(&mut found, names::VTEP_BY_NUMBER, &changes.vtep_by_number, ToString::to_string);
-    expected(&mut found, names::BACKENDS, &changes.backends, ToString::to_string);
-    expected(&mut found, names::SERVICES, &changes.services, ToString::to_string);
-    expected(&mut found, names::ENDPOINT_BY_IFINDEX, &changes.locals, ToString::to_string);
-    expected(&mut found, names::NETNS_BY_COOKIE, &changes.netns, ToString::to_string);
-    expected(&mut found, names::ENDPOINT_BY_ADDR, &changes.endpoints, ToString::to_string);
-    expected(&mut found, names::PORTS, &changes.ports, port);
-    for placement in &changes.local_addresses {
-        let address = IpAddr::from(placement.address);
-        let problem = if placement.address.is_unspecified() {
-            Problem::Superfluous
-        } else {
-            Problem::Expected(address.to_string())
-        };
-        let entry = format!("bucket {} way {}", placement.bucket, placement.way);
-        found.push(Difference { place: names::LOCAL_ADDRESSES.to_owned(), entry, problem });
+    let mut found = Found(Vec::new());
+    let text = ToString::to_string;
+    for (offset, slots) in &changes.lists {
+        let (entry, expected) = (
+            format!("slot {offset} and on"),
+            format!("a list of {}", slots.len()),
+        );
+        found.push(names::TABLES, entry, Problem::Expected(expected));
     }
+    found.expected(names::VTEPS, &changes.vteps, text);
+    found.expected(names::VTEP_BY_ADDR, &changes.vtep_by_addr, ToString::to_string);
+    found.expected(names::VTEP_BY_NUMBER, &changes.vtep_by_number, text);
+    found.expected(names::BACKENDS, &changes.backends, text);
+    found.expected(names::SERVICES, &changes.services, text);
+    found.expected(names::ENDPOINT_BY_IFINDEX, &changes.locals, text);
+    found.expected(names::NETNS_BY_COOKIE, &changes.netns, ToString::to_string);
+    found.expected(names::ENDPOINT_BY_ADDR, &changes.endpoints, ToString::to_string);
+    found.expected(names::PORTS, &changes.ports, |index| port(*index));
     if let Some(config) = &changes.config {
-        expected(&mut found, names::CONFIG, &[(0, *config)], ToString::to_string);
+        found.expected(names::CONFIG, &[(0, *config)], text);
     }
-    superfluous(&mut found, names::PORTS, &changes.ports_gone, port);
-    superfluous(&mut found, names::ENDPOINT_BY_ADDR, &changes.endpoints_gone, ToString::to_string);
-    superfluous(&mut found, names::NETNS_BY_COOKIE, &changes.netns_gone, ToString::to_string);
-    superfluous(&mut found, names::ENDPOINT_BY_IFINDEX, &changes.locals_gone, ToString::to_string);
-    superfluous(&mut found, names::VTEP_BY_ADDR, &changes.vtep_by_addr_gone, ToString::to_string);
-    superfluous(&mut found, names::VTEP_BY_NUMBER, &changes.vtep_by_number_gone, ToString::to_string);
-    let services: Vec<u32> = changes.services_gone.iter().map(|(index, _)| *index).collect();
-    superfluous(&mut found, names::SERVICES, &services, ToString::to_string);
-    let vteps: Vec<u32> = changes.vteps_gone.iter().map(|(index, _)| *index).collect();
-    superfluous(&mut found, names::VTEPS, &vteps, ToString::to_string);
+    for placement in &changes.local_addresses {
+        let entry = format!("bucket {} way {}", placement.bucket, placement.way);
+        let problem = match IpAddr::from(placement.address) {
+            address if address.is_unspecified() => Problem::Superfluous,
+            address => Problem::Expected(address.to_string()),
+        };
+        found.push(names::LOCAL_ADDRESSES, entry, problem);
+    }
+    found.superfluous(names::PORTS, &changes.ports_gone, |index| port(*index));
+    found.superfluous(
+        names::ENDPOINT_BY_ADDR,
+        &changes.endpoints_gone,
+        ToString::to_string,
+    );
+    found.superfluous(names::NETNS_BY_COOKIE, &changes.netns_gone, ToString::to_string);
+    found.superfluous(names::ENDPOINT_BY_IFINDEX, &changes.locals_gone, text);
+    found.superfluous(
+        names::VTEP_BY_ADDR,
+        &changes.vtep_by_addr_gone,
+        ToString::to_string,
+    );
+    found.superfluous(names::VTEP_BY_NUMBER, &changes.vtep_by_number_gone, text);
+    found.superfluous(names::SERVICES, &changes.services_gone, |(index, _)| {
+        index.to_string()
+    });
+    found.superfluous(names::VTEPS, &changes.vteps_gone, |(index, _)| index.to_string());
     for (index, backend) in &changes.backends_gone {
         // Those that stand as gone wait for another to take their slot: as it should be.
         if maps.backends.read(*index)? != *backend {
-            superfluous(&mut found, names::BACKENDS, &[*index], ToString::to_string);
+            found.push(names::BACKENDS, index.to_string(), Problem::Superfluous);
         }
     }
-    Ok(found)
+    Ok(found.0)
 }
 
 /// What does not hang, as differences.
@@ -99,29 +117,35 @@ pub(crate) fn detached(missing: Vec<Attachment>) -> impl Iterator<Item = Differe
     })
 }
 
-fn expected<K, V: Debug>(
-    found: &mut Vec<Difference>,
-    place: &str,
-    entries: &[(K, V)],
-    name: impl Fn(&K) -> String,
-) {
-    found.extend(entries.iter().map(|(key, value)| Difference {
-        place: place.to_owned(),
-        entry: name(key),
-        problem: Problem::Expected(format!("{value:?}")),
-    }));
+/// The differences so far.
+struct Found(Vec<Difference>);
+
+impl Found {
+    fn push(&mut self, place: &str, entry: String, problem: Problem) {
+        self.0.push(Difference {
+            place: place.to_owned(),
+            entry,
+            problem,
+        });
+    }
+
+    fn expected<K, V: Debug>(&mut self, place: &str, entries: &[(K, V)], name: impl Fn(&K) -> String) {
+        for (key, value) in entries {
+            self.push(place, name(key), Problem::Expected(format!("{value:?}")));
+        }
+    }
+
+    fn superfluous<T>(&mut self, place: &str, entries: &[T], name: impl Fn(&T) -> String) {
+        for entry in entries {
+            self.push(place, name(entry), Problem::Superfluous);
+        }
+    }
 }
 
-fn superfluous<K>(found: &mut Vec<Difference>, place: &str, keys: &[K], name: impl Fn(&K) -> String) {
-    found.extend(keys.iter().map(|key| Difference {
-        place: place.to_owned(),
-        entry: name(key),
-        problem: Problem::Superfluous,
-    }));
-}
-
-fn port(index: &u32) -> String {
-    let protocol = Protocol::ALL.into_iter().find(|protocol| *protocol as u32 == index >> 16);
+fn port(index: u32) -> String {
+    let protocol = Protocol::ALL
+        .into_iter()
+        .find(|protocol| *protocol as u32 == index >> 16);
     let protocol = match protocol {
         Some(Protocol::Tcp) => "tcp",
         Some(Protocol::Udp) => "udp",

@@ -1,4 +1,10 @@
 //! Plans reach the maps of the kernel: whole, quickly, and only where they changed. Needs root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends at the first surprise"
+)]
 
 use essaim_abi::{Addr, Flow, FlowKey, FlowKind, Port, Protocol};
 use essaim_datapath::{Datapath, Sizing, SweepReport};
@@ -10,9 +16,13 @@ mod plans;
 
 #[test]
 fn a_thousand_services_are_applied_and_one_change_is_quick() {
-    let mut datapath =
-        Datapath::load_unattached(Sizing { backends: 16_384, endpoints: 16_384, services: 2048, ..Sizing::default() })
-            .unwrap();
+    let mut datapath = Datapath::load_unattached(Sizing {
+        backends: 16_384,
+        endpoints: 16_384,
+        services: 2048,
+        ..Sizing::default()
+    })
+    .unwrap();
     let mut desired = plans::many(1000, 10);
     let facts = plans::facts(&desired);
     let first = datapath.apply(&desired, &facts).unwrap();
@@ -25,7 +35,9 @@ fn a_thousand_services_are_applied_and_one_change_is_quick() {
         let mut tasks = plans::ready(10);
         tasks[3].1 = essaim_model::TaskState::Draining;
         let plan = plans::service(service, &tasks, service % 10 == 0);
-        desired.services.insert(plans::service_name(service), Arc::new(plan));
+        desired
+            .services
+            .insert(plans::service_name(service), Arc::new(plan));
         let report = datapath.apply(&desired, &facts).unwrap();
         assert!((2..=6).contains(&(report.written + report.lists)), "{report:?}");
         times.push(report.duration);
@@ -41,18 +53,38 @@ fn verify_names_what_differs_and_changes_nothing() {
     let desired = plans::many(3, 2);
     let facts = plans::facts(&desired);
     let fresh = datapath.verify(&desired, &facts).unwrap();
-    assert!(fresh.iter().any(|difference| difference.place == "SERVICES"), "{fresh:?}");
+    assert!(
+        fresh.iter().any(|difference| difference.place == "SERVICES"),
+        "{fresh:?}"
+    );
     assert_eq!(datapath.verify(&desired, &facts).unwrap(), fresh);
     datapath.apply(&desired, &facts).unwrap();
     assert_eq!(datapath.verify(&desired, &facts).unwrap(), []);
 
     let address = Addr::from(Ipv4Addr::new(10, 0, 0, 2));
     datapath.maps_mut().endpoint_by_addr.remove(&address).unwrap();
-    datapath.maps_mut().ports.write(Protocol::Udp.port_index(53), Port { service: 1, ..Port::default() }).unwrap();
-    let found: Vec<String> =
-        datapath.verify(&desired, &facts).unwrap().iter().map(|difference| difference.to_string()).collect();
+    datapath
+        .maps_mut()
+        .ports
+        .write(
+            Protocol::Udp.port_index(53),
+            Port {
+                service: 1,
+                ..Port::default()
+            },
+        )
+        .unwrap();
+    let found: Vec<String> = datapath
+        .verify(&desired, &facts)
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(found.len(), 2, "{found:?}");
-    assert!(found[0].starts_with("ENDPOINT_BY_ADDR 10.0.0.2: missing or different, expected Endpoint"), "{found:?}");
+    assert!(
+        found[0].starts_with("ENDPOINT_BY_ADDR 10.0.0.2: missing or different, expected Endpoint"),
+        "{found:?}"
+    );
     assert_eq!(found[1], "PORTS 53/udp: there, but not planned");
 }
 
@@ -64,7 +96,13 @@ fn a_sweep_takes_dead_flows_and_leaves_live_ones() {
     datapath.apply(&desired, &facts).unwrap();
     let now = datapath.jiffies().unwrap();
     let local = Addr::from(Ipv4Addr::new(10, 0, 0, 2));
-    let slot = datapath.maps().endpoint_by_addr.entry(&local).unwrap().unwrap().slot;
+    let slot = datapath
+        .maps()
+        .endpoint_by_addr
+        .entry(&local)
+        .unwrap()
+        .unwrap()
+        .slot;
     let backend = (1..4)
         .map(|index| (index, datapath.maps().backends.read(index).unwrap()))
         .find(|(_, backend)| backend.id == plans::backend_key(0, 1).id());
@@ -78,18 +116,41 @@ fn a_sweep_takes_dead_flows_and_leaves_live_ones() {
         timeout: 100 * datapath.hz(),
         ..Flow::default()
     };
-    let key = |port: u16| FlowKey { local, remote_port: port, protocol: 17, ..FlowKey::default() };
+    let key = |port: u16| FlowKey {
+        local,
+        remote_port: port,
+        protocol: 17,
+        ..FlowKey::default()
+    };
     let flows = [
         (key(1), live),
-        (key(2), Flow { seen: now.wrapping_sub(2), timeout: 1, ..live }),
-        (key(3), Flow { backend_generation: backend.generation + 1, ..live }),
+        (
+            key(2),
+            Flow {
+                seen: now.wrapping_sub(2),
+                timeout: 1,
+                ..live
+            },
+        ),
+        (
+            key(3),
+            Flow {
+                backend_generation: backend.generation + 1,
+                ..live
+            },
+        ),
         (key(4), Flow { service: 77, ..live }),
     ];
     datapath.maps_mut().flows.insert_all(&flows).unwrap();
     for slot in [slot, 9] {
         datapath.maps_mut().translated.write(slot, 1).unwrap();
     }
-    let swept = SweepReport { live: 1, expired: 1, orphaned: 2, untranslated: 1 };
+    let swept = SweepReport {
+        live: 1,
+        expired: 1,
+        orphaned: 2,
+        untranslated: 1,
+    };
     assert_eq!(datapath.sweep_flows().unwrap(), swept);
     assert_eq!(datapath.maps().flows.entries().unwrap(), flows[..1]);
     let word = |datapath: &Datapath, slot| datapath.maps().translated.read(slot).unwrap();
@@ -98,7 +159,12 @@ fn a_sweep_takes_dead_flows_and_leaves_live_ones() {
     // Its backend goes: so does the last one.
     let desired = plans::desired([(0, plans::service(0, &plans::ready(1), false))]);
     datapath.apply(&desired, &facts).unwrap();
-    let swept = SweepReport { live: 0, expired: 0, orphaned: 1, untranslated: 1 };
+    let swept = SweepReport {
+        live: 0,
+        expired: 0,
+        orphaned: 1,
+        untranslated: 1,
+    };
     assert_eq!(datapath.sweep_flows().unwrap(), swept);
     assert_eq!(word(&datapath, slot), 0);
 }

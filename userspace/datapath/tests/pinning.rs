@@ -1,4 +1,10 @@
 //! What is pinned is adopted by the next agent, replaced by another build's, and removed whole. Needs root.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends at the first surprise"
+)]
 
 use aya::maps::{Array, Map, MapData, MapInfo};
 use aya::programs::ProgramInfo;
@@ -16,12 +22,24 @@ use node::Node;
 
 /// The numbers of the pinned maps, which change when a map is replaced.
 fn map_ids(node: &Node) -> BTreeMap<String, u32> {
-    let names = fs::read_dir(node.pin("maps")).unwrap().map(|entry| entry.unwrap());
-    names.map(|entry| (entry.file_name().into_string().unwrap(), MapInfo::from_pin(entry.path()).unwrap().id())).collect()
+    let names = fs::read_dir(node.pin("maps"))
+        .unwrap()
+        .map(|entry| entry.unwrap());
+    names
+        .map(|entry| {
+            (
+                entry.file_name().into_string().unwrap(),
+                MapInfo::from_pin(entry.path()).unwrap().id(),
+            )
+        })
+        .collect()
 }
 
 fn generation(node: &Node) -> Vec<String> {
-    fs::read_dir(node.pin("progs")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    fs::read_dir(node.pin("progs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
 }
 
 fn program_id(path: &Path) -> u32 {
@@ -31,25 +49,50 @@ fn program_id(path: &Path) -> u32 {
 /// Makes the pins look like another build's.
 fn pretend_another_build(node: &Node) {
     let map = MapData::from_pin(node.pin("maps/META")).unwrap();
-    Array::<_, u64>::try_from(Map::Array(map)).unwrap().set(2, 1, 0).unwrap();
+    Array::<_, u64>::try_from(Map::Array(map))
+        .unwrap()
+        .set(2, 1, 0)
+        .unwrap();
 }
 
 fn flow(number: u32) -> (FlowKey, Flow) {
-    let key = FlowKey { remote: Addr::v4(number), remote_port: 1, protocol: 6, ..FlowKey::default() };
-    (key, Flow { seen: number, timeout: 1000, ..Flow::default() })
+    let key = FlowKey {
+        remote: Addr::v4(number),
+        remote_port: 1,
+        protocol: 6,
+        ..FlowKey::default()
+    };
+    (
+        key,
+        Flow {
+            seen: number,
+            timeout: 1000,
+            ..Flow::default()
+        },
+    )
 }
 
 #[test]
 fn a_restarted_agent_adopts_what_is_there_and_changes_nothing() {
     let node = Node::new("adopt");
     let desired = plans::desired([(0, plans::service(0, &plans::ready(3), true))]);
-    let facts = node.facts(plans::facts(&desired));
+    let facts = Node::facts(plans::facts(&desired));
     let mut first = Datapath::open(&node.options).unwrap();
     first.apply(&desired, &facts).unwrap();
     let report = first.attach(&facts).unwrap();
-    assert_eq!((report.attached.len(), report.detached.len()), (13, 0), "{report:?}");
-    assert_eq!(report.xdp.values().collect::<Vec<_>>(), [&essaim_datapath::XdpAttachment::Native]);
-    assert!(matches!(Datapath::open(&node.options), Err(DatapathError::InUse { .. })));
+    assert_eq!(
+        (report.attached.len(), report.detached.len()),
+        (13, 0),
+        "{report:?}"
+    );
+    assert_eq!(
+        report.xdp.values().collect::<Vec<_>>(),
+        [&essaim_datapath::XdpAttachment::Native]
+    );
+    assert!(matches!(
+        Datapath::open(&node.options),
+        Err(DatapathError::InUse { .. })
+    ));
 
     let (maps, running) = (map_ids(&node), generation(&node));
     drop(first);
@@ -57,23 +100,37 @@ fn a_restarted_agent_adopts_what_is_there_and_changes_nothing() {
     assert_eq!((map_ids(&node), generation(&node)), (maps, running));
     assert!(second.apply(&desired, &facts).unwrap().is_unchanged());
     let report = second.attach(&facts).unwrap();
-    assert!(report.attached.is_empty() && report.detached.is_empty(), "{report:?}");
+    assert!(
+        report.attached.is_empty() && report.detached.is_empty(),
+        "{report:?}"
+    );
 
     let looking = Datapath::open_existing(&node.options.pin_dir).unwrap();
-    assert_eq!(looking.maps().services.read(1).unwrap(), second.maps().services.read(1).unwrap());
+    assert_eq!(
+        looking.maps().services.read(1).unwrap(),
+        second.maps().services.read(1).unwrap()
+    );
 }
 
 #[test]
 fn another_build_takes_over_with_the_same_maps() {
     let node = Node::new("build");
     let desired = plans::desired([(0, plans::service(0, &plans::ready(3), true))]);
-    let facts = node.facts(plans::facts(&desired));
+    let facts = Node::facts(plans::facts(&desired));
     let mut first = Datapath::open(&node.options).unwrap();
     first.apply(&desired, &facts).unwrap();
     first.attach(&facts).unwrap();
     drop(first);
     let (maps, before) = (map_ids(&node), generation(&node));
-    let socket_program = || fs::read_dir(node.pin("progs")).unwrap().next().unwrap().unwrap().path().join("connect4");
+    let socket_program = || {
+        fs::read_dir(node.pin("progs"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path()
+            .join("connect4")
+    };
     let old = program_id(&socket_program());
     pretend_another_build(&node);
 
@@ -89,28 +146,50 @@ fn another_build_takes_over_with_the_same_maps() {
     assert_eq!(after, maps);
     assert!(second.apply(&desired, &facts).unwrap().is_unchanged());
     let report = second.attach(&facts).unwrap();
-    assert!(report.attached.is_empty() && report.detached.is_empty(), "{report:?}");
+    assert!(
+        report.attached.is_empty() && report.detached.is_empty(),
+        "{report:?}"
+    );
 }
 
 #[test]
 fn maps_that_are_too_small_are_replaced_with_their_contents() {
     let node = Node::new("grow");
     let desired = plans::desired([(0, plans::service(0, &plans::ready(3), true))]);
-    let facts = node.facts(plans::facts(&desired));
+    let facts = Node::facts(plans::facts(&desired));
     let mut datapath = Datapath::open(&node.options).unwrap();
     datapath.apply(&desired, &facts).unwrap();
     let flows: Vec<_> = (0..10_000).map(flow).collect();
     datapath.maps_mut().flows.insert_all(&flows).unwrap();
-    let services: Vec<Service> = (0..4).map(|index| datapath.maps().services.read(index).unwrap()).collect();
+    let services: Vec<Service> = (0..4)
+        .map(|index| datapath.maps().services.read(index).unwrap())
+        .collect();
     let before = map_ids(&node);
 
-    let larger = Sizing { services: 2048, flows: 1 << 20, ..Sizing::default() };
+    let larger = Sizing {
+        services: 2048,
+        flows: 1 << 20,
+        ..Sizing::default()
+    };
     datapath.grow(larger).unwrap();
     assert_eq!(datapath.sizing().unwrap(), larger);
     let after = map_ids(&node);
-    let replaced: Vec<&str> =
-        after.iter().filter(|(name, id)| before[*name] != **id).map(|(name, _)| name.as_str()).collect();
-    assert_eq!(replaced, ["FLOWS", "META", "NEXT_PICK", "SERVICES", "SERVICE_COUNTERS", "TC_INNER"]);
+    let replaced: Vec<&str> = after
+        .iter()
+        .filter(|(name, id)| before[*name] != **id)
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(
+        replaced,
+        [
+            "FLOWS",
+            "META",
+            "NEXT_PICK",
+            "SERVICES",
+            "SERVICE_COUNTERS",
+            "TC_INNER"
+        ]
+    );
     assert_eq!(datapath.maps().services.len(), 2048);
     for (index, service) in (0..).zip(services) {
         assert_eq!(datapath.maps().services.read(index).unwrap(), service);
@@ -130,7 +209,7 @@ fn maps_that_are_too_small_are_replaced_with_their_contents() {
 fn the_next_start_ends_what_a_crash_cut_off() {
     let node = Node::new("crash");
     let desired = plans::desired([(0, plans::service(0, &plans::ready(1), false))]);
-    let facts = node.facts(plans::facts(&desired));
+    let facts = Node::facts(plans::facts(&desired));
     let mut datapath = Datapath::open(&node.options).unwrap();
     datapath.apply(&desired, &facts).unwrap();
     drop(datapath);
@@ -157,7 +236,7 @@ fn the_next_start_ends_what_a_crash_cut_off() {
 fn links_follow_the_interfaces() {
     let node = Node::new("links");
     let desired = plans::desired([(0, plans::service(0, &plans::ready(1), false))]);
-    let facts = node.facts(plans::facts(&desired));
+    let facts = Node::facts(plans::facts(&desired));
     let mut datapath = Datapath::open(&node.options).unwrap();
     datapath.attach(&facts).unwrap();
 
@@ -168,14 +247,16 @@ fn links_follow_the_interfaces() {
     assert_eq!(report.detached.len(), 1, "{report:?}");
 
     node::add_veth("ep0");
-    let facts = node.facts(facts);
+    let facts = Node::facts(facts);
     let report = datapath.attach(&facts).unwrap();
     assert_eq!(report.attached.len(), 1, "{report:?}");
 
     // The same index, another interface: the old link holds nothing any more.
     let index = node::ifindex("ep0").to_string();
     node::ip(&["link", "del", "ep0"]);
-    node::ip(&["link", "add", "ep0", "index", &index, "type", "veth", "peer", "name", "ep0p"]);
+    node::ip(&[
+        "link", "add", "ep0", "index", &index, "type", "veth", "peer", "name", "ep0p",
+    ]);
     let report = datapath.attach(&facts).unwrap();
     assert_eq!(report.attached.len(), 1, "{report:?}");
 
@@ -189,7 +270,7 @@ fn links_follow_the_interfaces() {
 fn verify_sees_a_program_that_was_taken_out() {
     let node = Node::new("verify");
     let desired = plans::desired([(0, plans::service(0, &plans::ready(1), false))]);
-    let facts = node.facts(plans::facts(&desired));
+    let facts = Node::facts(plans::facts(&desired));
     let mut datapath = Datapath::open(&node.options).unwrap();
     datapath.apply(&desired, &facts).unwrap();
     datapath.attach(&facts).unwrap();
@@ -197,8 +278,12 @@ fn verify_sees_a_program_that_was_taken_out() {
     assert_eq!(looking.verify(&desired, &facts).unwrap(), []);
     let name = format!("uplink_tc-{}", node::ifindex("up0"));
     fs::remove_file(node.pin("links").join(&name)).unwrap();
-    let found: Vec<String> =
-        looking.verify(&desired, &facts).unwrap().iter().map(|difference| difference.to_string()).collect();
+    let found: Vec<String> = looking
+        .verify(&desired, &facts)
+        .unwrap()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(found, [format!("link {name}: not attached")]);
     assert_eq!(datapath.attach(&facts).unwrap().attached.len(), 1);
     assert_eq!(looking.verify(&desired, &facts).unwrap(), []);
@@ -206,8 +291,12 @@ fn verify_sees_a_program_that_was_taken_out() {
 
 /// Whether any program hangs in an interface, by XDP or tcx.
 fn is_attached(interface: &str) -> bool {
-    let xdp = std::process::Command::new("ip").args(["-d", "link", "show", interface]).output().unwrap();
-    let (_, tcx) = aya::programs::SchedClassifier::query_tcx(interface, aya::programs::TcAttachType::Ingress).unwrap();
+    let xdp = std::process::Command::new("ip")
+        .args(["-d", "link", "show", interface])
+        .output()
+        .unwrap();
+    let (_, tcx) =
+        aya::programs::SchedClassifier::query_tcx(interface, aya::programs::TcAttachType::Ingress).unwrap();
     String::from_utf8_lossy(&xdp.stdout).contains("xdp") || !tcx.is_empty()
 }
 
@@ -215,14 +304,20 @@ fn is_attached(interface: &str) -> bool {
 fn what_will_not_do_is_refused_by_name() {
     let node = Node::new("refused");
     let open = |pin_dir: &Path, cgroup: &Path| {
-        let options = DatapathOptions { pin_dir: pin_dir.into(), cgroup: cgroup.into(), ..node.options.clone() };
+        let options = DatapathOptions {
+            pin_dir: pin_dir.into(),
+            cgroup: cgroup.into(),
+            ..node.options.clone()
+        };
         Datapath::open(&options).map(|_| ()).unwrap_err()
     };
     let error = open(Path::new("/tmp/essaim-no-bpffs"), &node.options.cgroup);
     assert!(matches!(error, DatapathError::BpfFsMissing { .. }), "{error}");
     let error = open(&node.options.pin_dir, Path::new("/proc"));
     assert!(matches!(error, DatapathError::NotCgroup2 { .. }), "{error}");
-    let error = Datapath::open_existing(&node.options.pin_dir).map(|_| ()).unwrap_err();
+    let error = Datapath::open_existing(&node.options.pin_dir)
+        .map(|_| ())
+        .unwrap_err();
     assert!(matches!(error, DatapathError::NotRunning { .. }), "{error}");
 
     let mut datapath = Datapath::load_unattached(Sizing::default()).unwrap();

@@ -22,6 +22,11 @@ pub(super) fn set_macs(env: &Env<'_>, destination: &MacAddr, source: &MacAddr) -
 #[inline(always)]
 pub(super) fn into_endpoint(env: &Env<'_>, ifindex: u32, mac: &MacAddr, from: &MacAddr) -> Outcome {
     set_macs(env, mac, from)?;
+    if ifindex == env.config.node_ifindex {
+        // The node's own endpoint: `bpf_redirect_peer` refuses a peer in the same namespace.
+        // SAFETY: the helper has no condition.
+        return Ok(unsafe { bpf_redirect(ifindex, 0) } as i32);
+    }
     skb::set_host(env.ctx);
     // SAFETY: the helper has no condition.
     Ok(unsafe { bpf_redirect_peer(ifindex, 0) } as i32)

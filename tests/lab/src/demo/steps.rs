@@ -13,6 +13,9 @@ const REQUESTS: usize = 24;
 /// Requests for the spread.
 const SPREAD: usize = 300;
 
+/// How long the load runs while a task is stopped, and after that.
+const LOAD_SECONDS: &str = "2";
+
 /// The task that is stopped, and its node.
 const STOPPED: (&str, &str) = ("web.2", "n2");
 
@@ -118,7 +121,7 @@ fn busybox(scene: &Scene, family: Family) -> Shown {
     answers.add(
         &scene
             .cluster()
-            .exec(CLIENT, &["busybox", "wget", "-T", "5", "-qO-", &url])?
+            .exec(CLIENT, &["timeout", "5", "busybox", "wget", "-qO-", &url])?
             .ok()?,
     )?;
     let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | busybox nc -w 5 {address} {PUBLISHED}");
@@ -161,12 +164,13 @@ fn stop(scene: &mut Scene) -> Shown {
             "--interval-ms",
             "2",
             "--seconds",
-            "60",
+            LOAD_SECONDS,
         ],
     )?;
-    let stopped = scene.stop_task(task);
-    let report: LoadReport = load.stop()?.json()?;
-    stopped?;
+    // The load is under way once curl, which takes longer to start, has its answer.
+    scene.curls(CLIENT, &target, 1)?;
+    scene.stop_task(task)?;
+    let report: LoadReport = load.finish()?.json()?;
     ensure!(report.ok > 0, "the load did not run");
     ensure!(
         report.failed == 0,

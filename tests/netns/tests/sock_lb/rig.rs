@@ -348,7 +348,7 @@ impl Cgroup {
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
         let root = mounts
             .lines()
-            .filter_map(|line| line.split_once(" ")?.1.split_once(" cgroup2 "))
+            .filter_map(|line| line.split_once(' ')?.1.split_once(" cgroup2 "))
             .map(|(point, _)| Path::new(point))
             .next()
             .expect("cgroup v2 is mounted");

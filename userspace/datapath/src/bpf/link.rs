@@ -76,8 +76,12 @@ pub(crate) fn link_create(
         LinkTarget::Interface(index) => index,
         LinkTarget::Cgroup(fd) => u32::try_from(fd.as_raw_fd()).map_err(io::Error::other)?,
     };
-    let mut attributes =
-        CreateAttributes { prog_fd: program.as_fd().as_raw_fd(), target, attach_type, flags };
+    let mut attributes = CreateAttributes {
+        prog_fd: program.as_fd().as_raw_fd(),
+        target,
+        attach_type,
+        flags,
+    };
     // SAFETY: the arm of `BPF_LINK_CREATE`; it holds no address.
     let result = unsafe { bpf(LINK_CREATE, &mut attributes) }?;
     // SAFETY: the command returned a new descriptor.
@@ -104,7 +108,9 @@ pub(crate) fn link_update(link: &impl AsFd, program: &impl AsFd) -> io::Result<(
 /// # Errors
 /// What bpf(2) says of `BPF_LINK_DETACH`.
 pub(crate) fn link_detach(link: &impl AsFd) -> io::Result<()> {
-    let mut attributes = DetachAttributes { link_fd: link.as_fd().as_raw_fd() };
+    let mut attributes = DetachAttributes {
+        link_fd: link.as_fd().as_raw_fd(),
+    };
     // SAFETY: the arm of `BPF_LINK_DETACH`; it holds no address.
     unsafe { bpf(LINK_DETACH, &mut attributes) }.map(|_| ())
 }
@@ -122,5 +128,8 @@ pub(crate) fn link_info(link: &impl AsFd) -> io::Result<LinkInfo> {
     };
     // SAFETY: the arm of `BPF_OBJ_GET_INFO_BY_FD`; the kernel writes at most `length` bytes, which are those of `raw`.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attributes) }?;
-    Ok(LinkInfo { prog_id: raw.prog_id, target: raw.target })
+    Ok(LinkInfo {
+        prog_id: raw.prog_id,
+        target: raw.target,
+    })
 }

@@ -122,8 +122,25 @@ pub(crate) fn map_info(map: &impl AsFd) -> io::Result<MapInfo> {
     };
     // SAFETY: the arm of `BPF_OBJ_GET_INFO_BY_FD`; the kernel writes at most `length` bytes, which are those of `raw`.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attributes) }?;
-    let RawInfo { kind, id, key_size, value_size, max_entries, flags, name: _ } = raw;
-    Ok(MapInfo { spec: MapSpec { kind, key_size, value_size, max_entries, flags }, id })
+    let RawInfo {
+        kind,
+        id,
+        key_size,
+        value_size,
+        max_entries,
+        flags,
+        name: _,
+    } = raw;
+    Ok(MapInfo {
+        spec: MapSpec {
+            kind,
+            key_size,
+            value_size,
+            max_entries,
+            flags,
+        },
+        id,
+    })
 }
 
 /// Bytes that the kernel reads or writes for one value.
@@ -139,8 +156,13 @@ fn value_size(spec: &MapSpec) -> io::Result<usize> {
 }
 
 fn element(command: libc::c_int, map: &impl AsFd, key: &[u8], value: u64) -> io::Result<()> {
-    let mut attributes =
-        ElementAttributes { map_fd: map.as_fd().as_raw_fd(), padding: 0, key: address(key), value, flags: 0 };
+    let mut attributes = ElementAttributes {
+        map_fd: map.as_fd().as_raw_fd(),
+        padding: 0,
+        key: address(key),
+        value,
+        flags: 0,
+    };
     // SAFETY: the arm of the element commands; the callers below pass keys and values of the map's own sizes.
     unsafe { bpf(command, &mut attributes) }.map(|_| ())
 }
@@ -151,7 +173,10 @@ fn check(map: &impl AsFd, key: usize, value: Option<usize>) -> io::Result<()> {
     if key != spec.key_size as usize || value.is_some_and(|len| len != value_size) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("key of {key} and value of {value:?} bytes for a map of {}/{}", spec.key_size, spec.value_size),
+            format!(
+                "key of {key} and value of {value:?} bytes for a map of {}/{}",
+                spec.key_size, spec.value_size
+            ),
         ));
     }
     Ok(())
@@ -191,8 +216,18 @@ pub(crate) fn delete(map: &impl AsFd, key: &[u8]) -> io::Result<()> {
     }
 }
 
-fn batch(command: libc::c_int, map: &impl AsFd, keys: &[u8], values: u64, key_size: usize) -> io::Result<u32> {
-    let count = keys.len().checked_div(key_size).and_then(|count| u32::try_from(count).ok()).unwrap_or(0);
+fn batch(
+    command: libc::c_int,
+    map: &impl AsFd,
+    keys: &[u8],
+    values: u64,
+    key_size: usize,
+) -> io::Result<u32> {
+    let count = keys
+        .len()
+        .checked_div(key_size)
+        .and_then(|count| u32::try_from(count).ok())
+        .unwrap_or(0);
     let mut attributes = BatchAttributes {
         in_batch: 0,
         out_batch: 0,
@@ -224,7 +259,10 @@ pub(crate) fn update_batch(map: &impl AsFd, keys: &[u8], values: &[u8]) -> io::R
     let key_size = spec.key_size as usize;
     let value_size = value_size(&spec)?;
     if !keys.len().is_multiple_of(key_size) || keys.len() / key_size * value_size != values.len() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "keys and values of a batch differ in number"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "keys and values of a batch differ in number",
+        ));
     }
     batch(MAP_UPDATE_BATCH, map, keys, address(values), key_size).map(|_| ())
 }
@@ -236,7 +274,10 @@ pub(crate) fn update_batch(map: &impl AsFd, keys: &[u8], values: &[u8]) -> io::R
 pub(crate) fn delete_batch(map: &impl AsFd, keys: &[u8]) -> io::Result<()> {
     let key_size = map_info(map)?.spec.key_size as usize;
     if !keys.len().is_multiple_of(key_size) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the keys of a batch are cut off"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the keys of a batch are cut off",
+        ));
     }
     let mut rest = keys;
     while !rest.is_empty() {

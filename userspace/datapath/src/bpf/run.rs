@@ -129,7 +129,14 @@ impl RunInput<'_> {
     fn context(&self) -> io::Result<Vec<u32>> {
         Ok(match self {
             Self::Skb { context, .. } => {
-                let SkbContext { mark, cb, ingress_ifindex, ifindex, gso_size, gso_segs } = *context;
+                let SkbContext {
+                    mark,
+                    cb,
+                    ingress_ifindex,
+                    ifindex,
+                    gso_size,
+                    gso_segs,
+                } = *context;
                 let mut words = vec![0; SKB_WORDS];
                 words[SKB_MARK] = mark;
                 words[SKB_INGRESS_IFINDEX] = ingress_ifindex;
@@ -140,7 +147,12 @@ impl RunInput<'_> {
                 words
             }
             Self::Xdp { packet, context } => {
-                let XdpContext { metadata, ingress_ifindex, rx_queue_index, mode: _ } = *context;
+                let XdpContext {
+                    metadata,
+                    ingress_ifindex,
+                    rx_queue_index,
+                    mode: _,
+                } = *context;
                 vec![metadata, length(packet)?, 0, ingress_ifindex, rx_queue_index, 0]
             }
         })
@@ -155,7 +167,14 @@ pub(crate) fn run(program: &impl AsFd, input: &RunInput<'_>, repeat: u32) -> io:
     let packet = input.packet();
     let mut context = input.context()?;
     let (flags, batch_size) = match input {
-        RunInput::Xdp { context: XdpContext { mode: XdpMode::LiveFrames { batch }, .. }, .. } => (LIVE_FRAMES, *batch),
+        RunInput::Xdp {
+            context:
+                XdpContext {
+                    mode: XdpMode::LiveFrames { batch },
+                    ..
+                },
+            ..
+        } => (LIVE_FRAMES, *batch),
         RunInput::Xdp { .. } | RunInput::Skb { .. } => (0, 0),
     };
     let live = flags != 0;

@@ -29,7 +29,10 @@ pub(crate) fn cluster(
         image.endpoints.insert((*address).into(), indexed.address(what)?);
     }
     if facts.node_ifindex != 0 {
-        let own = plan.addresses.values().find(|address| address.kind == AddressKind::ThisNode);
+        let own = plan
+            .addresses
+            .values()
+            .find(|address| address.kind == AddressKind::ThisNode);
         let local = LocalEndpoint {
             addr6: v6_addr(overlay(plan)),
             addr4: v4_word(overlay(plan)),
@@ -44,7 +47,10 @@ pub(crate) fn cluster(
         image.locals.insert(facts.node_ifindex, local);
     }
     if facts.node_netns_cookie != 0 {
-        image.netns.insert(facts.node_netns_cookie, netns(&plan.node, NetnsFlags::NODE, &BTreeSet::new())?);
+        image.netns.insert(
+            facts.node_netns_cookie,
+            netns(&plan.node, NetnsFlags::NODE, &BTreeSet::new())?,
+        );
     }
     Ok(())
 }
@@ -64,7 +70,11 @@ pub(crate) fn config(
     if facts.uplinks.len() > uplinks.len() {
         return Err(DatapathError::Plan {
             subject: plan.node.to_string(),
-            problem: format!("{} uplinks, at most {} are supported", facts.uplinks.len(), uplinks.len()),
+            problem: format!(
+                "{} uplinks, at most {} are supported",
+                facts.uplinks.len(),
+                uplinks.len()
+            ),
         });
     }
     for (to, from) in uplinks.iter_mut().zip(&facts.uplinks) {
@@ -86,14 +96,22 @@ pub(crate) fn config(
         manager_port: plan.manager_port.to_be(),
         reserved: 0,
         uplinks,
-        node_addr4: overlay(plan).find(IpAddr::is_ipv4).map_or(Addr::UNSPECIFIED, Addr::from),
+        node_addr4: overlay(plan)
+            .find(IpAddr::is_ipv4)
+            .map_or(Addr::UNSPECIFIED, Addr::from),
         node_addr6: v6_addr(overlay(plan)),
     })
 }
 
 /// The addresses that clients may send to.
 pub(crate) fn local_addresses(facts: &NodeFacts) -> BTreeSet<Addr> {
-    facts.local_addresses.iter().copied().map(Addr::from).filter(|address| !address.is_unspecified()).collect()
+    facts
+        .local_addresses
+        .iter()
+        .copied()
+        .map(Addr::from)
+        .filter(|address| !address.is_unspecified())
+        .collect()
 }
 
 fn overlay(plan: &ClusterPlan) -> impl Iterator<Item = IpAddr> {

@@ -37,7 +37,12 @@ impl Environment {
         image: &mut Image,
         now: Instant,
     ) -> Result<Self, DatapathError> {
-        let underlay = facts.uplinks.iter().map(|uplink| uplink.mtu).min().unwrap_or(USUAL_MTU);
+        let underlay = facts
+            .uplinks
+            .iter()
+            .map(|uplink| uplink.mtu)
+            .min()
+            .unwrap_or(USUAL_MTU);
         let mut vteps = BTreeMap::new();
         let numbers = numbers(plan);
         for address in plan.vteps.keys().chain([&plan.vtep]) {
@@ -56,7 +61,11 @@ impl Environment {
             image.vtep_by_addr.insert(entry.addr, index);
             image.vteps.insert(index, entry);
         }
-        let node_slot = if facts.node_ifindex == 0 { 0 } else { allocators.slot(facts.node_ifindex, now)? };
+        let node_slot = if facts.node_ifindex == 0 {
+            0
+        } else {
+            allocators.slot(facts.node_ifindex, now)?
+        };
         Ok(Self {
             vteps,
             mtu: underlay.saturating_sub(overhead(plan.vtep)),
@@ -74,7 +83,9 @@ impl Environment {
     /// A time in jiffies, rounded up, as far as programs can compare it.
     pub(super) fn jiffies(&self, time: Duration) -> u32 {
         let ticks = (time.as_millis() * u128::from(self.hz)).div_ceil(1000);
-        u32::try_from(ticks).unwrap_or(u32::MAX).min(i32::MAX.unsigned_abs())
+        u32::try_from(ticks)
+            .unwrap_or(u32::MAX)
+            .min(i32::MAX.unsigned_abs())
     }
 }
 

@@ -36,17 +36,25 @@ impl Lists<'_> {
             needed: needed as u64 + taken,
             capacity: u64::from(capacity),
         };
-        let (Ok(len), Ok(footprint)) = (u32::try_from(len), u32::try_from(needed)) else { return Err(full()) };
+        let (Ok(len), Ok(footprint)) = (u32::try_from(len), u32::try_from(needed)) else {
+            return Err(full());
+        };
         let earlier = footprint > len;
         if len == 0 {
             allocators.regions.free(old.offset(), old.footprint(), self.now);
             return Ok(TableRef::EMPTY);
         }
         let same_shape = old.len() == len && old.has_earlier() == earlier;
-        if same_shape && (old.offset()..).zip(&slots).all(|(index, slot)| (self.read)(index) == *slot) {
+        if same_shape
+            && (old.offset()..)
+                .zip(&slots)
+                .all(|(index, slot)| (self.read)(index) == *slot)
+        {
             return Ok(old);
         }
-        let Some(offset) = allocators.regions.allocate(footprint, self.now) else { return Err(full()) };
+        let Some(offset) = allocators.regions.allocate(footprint, self.now) else {
+            return Err(full());
+        };
         allocators.regions.free(old.offset(), old.footprint(), self.now);
         self.writes.push((offset, slots));
         Ok(TableRef::new(offset, len, earlier))

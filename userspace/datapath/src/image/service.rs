@@ -32,36 +32,65 @@ pub(crate) fn service(
     allocators: &mut Allocators,
     lists: &mut Lists<'_>,
 ) -> Result<Image, DatapathError> {
-    let ServicePlan { groups, backends, addresses, published, attachments } = plan;
+    let ServicePlan {
+        groups,
+        backends,
+        addresses,
+        published,
+        attachments,
+    } = plan;
     let now = lists.now;
-    let mut indexed =
-        Indexed { facts, environment, services: BTreeMap::new(), backends: BTreeMap::new(), slots: BTreeMap::new() };
+    let mut indexed = Indexed {
+        facts,
+        environment,
+        services: BTreeMap::new(),
+        backends: BTreeMap::new(),
+        slots: BTreeMap::new(),
+    };
     for key in groups.keys() {
-        indexed.services.insert(key, allocators.service(key.id(), now)?.index);
+        indexed
+            .services
+            .insert(key, allocators.service(key.id(), now)?.index);
     }
     for key in backends.keys() {
         indexed.backends.insert(key, allocators.backend(key.id(), now)?);
     }
     for key in attachments.keys() {
         if let Some(attachment) = facts.attachments.get(key) {
-            indexed.slots.insert(attachment.ifindex, allocators.slot(attachment.ifindex, now)?);
+            indexed
+                .slots
+                .insert(attachment.ifindex, allocators.slot(attachment.ifindex, now)?);
         }
     }
     let mut image = Image::default();
     for (key, backend) in backends {
-        let Some(given) = indexed.backends.get(key) else { continue };
-        image.backends.insert(given.index, indexed.backend(key.id(), *given, backend));
+        let Some(given) = indexed.backends.get(key) else {
+            continue;
+        };
+        image
+            .backends
+            .insert(given.index, indexed.backend(key.id(), *given, backend));
     }
     for (key, group) in groups {
-        let Some(index) = indexed.services.get(key).copied() else { continue };
-        let old = old.get(&index).copied().filter(|old| old.id == key.id()).unwrap_or_default();
-        image.services.insert(index, indexed.group(key, group, &old, allocators, lists)?);
+        let Some(index) = indexed.services.get(key).copied() else {
+            continue;
+        };
+        let old = old
+            .get(&index)
+            .copied()
+            .filter(|old| old.id == key.id())
+            .unwrap_or_default();
+        image
+            .services
+            .insert(index, indexed.group(key, group, &old, allocators, lists)?);
     }
     for (address, what) in addresses {
         image.endpoints.insert((*address).into(), indexed.address(what)?);
     }
     for ((protocol, port), published) in published {
-        image.ports.insert(protocol.port_index(*port), indexed.port(published)?);
+        image
+            .ports
+            .insert(protocol.port_index(*port), indexed.port(published)?);
     }
     for (key, attachment) in attachments {
         indexed.attachment(key, attachment, &mut image)?;
@@ -72,25 +101,40 @@ pub(crate) fn service(
 impl<'a> Indexed<'a> {
     /// For addresses that belong to no service.
     pub(super) fn none(facts: &'a NodeFacts, environment: &'a Environment) -> Self {
-        Self { facts, environment, services: BTreeMap::new(), backends: BTreeMap::new(), slots: BTreeMap::new() }
+        Self {
+            facts,
+            environment,
+            services: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            slots: BTreeMap::new(),
+        }
     }
 
     fn service(&self, key: &ServiceKey) -> Result<u32, DatapathError> {
-        self.services.get(key).copied().ok_or_else(|| DatapathError::Plan {
-            subject: key.to_string(),
-            problem: "no such group in the plan of its service".to_owned(),
-        })
+        self.services
+            .get(key)
+            .copied()
+            .ok_or_else(|| DatapathError::Plan {
+                subject: key.to_string(),
+                problem: "no such group in the plan of its service".to_owned(),
+            })
     }
 
     fn backend_index(&self, key: &BackendKey) -> Result<u32, DatapathError> {
-        self.backends.get(key).map(|given| given.index).ok_or_else(|| DatapathError::Plan {
-            subject: key.to_string(),
-            problem: "no such backend in the plan of its service".to_owned(),
-        })
+        self.backends
+            .get(key)
+            .map(|given| given.index)
+            .ok_or_else(|| DatapathError::Plan {
+                subject: key.to_string(),
+                problem: "no such backend in the plan of its service".to_owned(),
+            })
     }
 
     fn ifindex(&self, key: &AttachmentKey) -> Option<u32> {
-        self.facts.attachments.get(key).map(|attachment| attachment.ifindex)
+        self.facts
+            .attachments
+            .get(key)
+            .map(|attachment| attachment.ifindex)
     }
 
     fn slot(&self, ifindex: u32) -> u32 {
@@ -98,7 +142,15 @@ impl<'a> Indexed<'a> {
     }
 
     fn backend(&self, id: u64, given: Assigned, plan: &BackendPlan) -> Backend {
-        let BackendPlan { node: _, vtep, vni, addresses, mac, state, attachment } = plan;
+        let BackendPlan {
+            node: _,
+            vtep,
+            vni,
+            addresses,
+            mac,
+            state,
+            attachment,
+        } = plan;
         let ifindex = attachment.as_ref().map(|key| self.ifindex(key));
         let vtep = self.environment.vtep(*vtep).0;
         let state = match (state, ifindex) {
@@ -134,8 +186,19 @@ impl<'a> Indexed<'a> {
         allocators: &mut Allocators,
         lists: &mut Lists<'_>,
     ) -> Result<Service, DatapathError> {
-        let GroupPlan { vips, vni, affinity, encrypted, timeouts, active, maglev } = plan;
-        let active = active.iter().map(|key| self.backend_index(key)).collect::<Result<Vec<u32>, _>>()?;
+        let GroupPlan {
+            vips,
+            vni,
+            affinity,
+            encrypted,
+            timeouts,
+            active,
+            maglev,
+        } = plan;
+        let active = active
+            .iter()
+            .map(|key| self.backend_index(key))
+            .collect::<Result<Vec<u32>, _>>()?;
         let active = lists.place(old.active, active.len(), active, allocators)?;
         let maglev = match maglev {
             Some(table) => {
@@ -161,7 +224,10 @@ impl<'a> Indexed<'a> {
             vip6: v6_addr(vips.iter().copied()),
             vip4: v4_word(vips.iter().copied()),
             vni: vni.get(),
-            flags: flags.into_iter().filter(|(on, _)| *on).fold(ServiceFlags::NONE, |all, (_, flag)| all.with(flag)),
+            flags: flags
+                .into_iter()
+                .filter(|(on, _)| *on)
+                .fold(ServiceFlags::NONE, |all, (_, flag)| all.with(flag)),
             established_timeout: self.environment.jiffies(timeouts.established),
             closing_timeout: self.environment.jiffies(timeouts.closing),
             udp_timeout: self.environment.jiffies(timeouts.udp),
@@ -170,8 +236,15 @@ impl<'a> Indexed<'a> {
 
     /// Number of slots, and the slots with their earlier owners behind them.
     fn maglev(&self, table: &MaglevTable) -> Result<(usize, Vec<u32>), DatapathError> {
-        let MaglevTable { members, owners, earlier } = table;
-        let members = members.iter().map(|key| self.backend_index(key)).collect::<Result<Vec<u32>, _>>()?;
+        let MaglevTable {
+            members,
+            owners,
+            earlier,
+        } = table;
+        let members = members
+            .iter()
+            .map(|key| self.backend_index(key))
+            .collect::<Result<Vec<u32>, _>>()?;
         let index = |number: u16| match usize::from(number).checked_sub(1) {
             Some(member) => members.get(member).copied().unwrap_or(0),
             None => 0,
@@ -179,36 +252,91 @@ impl<'a> Indexed<'a> {
         let mut slots: Vec<u32> = Vec::with_capacity(owners.len() * (1 + EARLIER_OWNERS as usize));
         slots.extend(owners.iter().map(|number| index(*number)));
         if let Some(earlier) = earlier {
-            slots.extend(earlier.iter().take(owners.len()).flatten().map(|number| index(*number)));
+            slots.extend(
+                earlier
+                    .iter()
+                    .take(owners.len())
+                    .flatten()
+                    .map(|number| index(*number)),
+            );
         }
         Ok((owners.len(), slots))
     }
 
     pub(super) fn address(&self, plan: &AddressPlan) -> Result<Endpoint, DatapathError> {
-        let AddressPlan { vni, kind, mac, encrypted } = plan;
+        let AddressPlan {
+            vni,
+            kind,
+            mac,
+            encrypted,
+        } = plan;
         let environment = self.environment;
-        let flags = if *encrypted { EndpointFlags::ENCRYPTED } else { EndpointFlags::NONE };
-        let base = Endpoint { vni: vni.get(), flags, mac: *mac, mtu: environment.mtu, ..Endpoint::default() };
+        let flags = if *encrypted {
+            EndpointFlags::ENCRYPTED
+        } else {
+            EndpointFlags::NONE
+        };
+        let base = Endpoint {
+            vni: vni.get(),
+            flags,
+            mac: *mac,
+            mtu: environment.mtu,
+            ..Endpoint::default()
+        };
         let (kind, endpoint) = match kind {
             AddressKind::Local(attachment, backend) => match self.facts.attachments.get(attachment) {
                 Some(facts) => {
                     let (ifindex, slot) = (facts.ifindex, self.slot(facts.ifindex));
                     let backend = self.backend_index(backend)?;
-                    (EndpointKind::Local, Endpoint { ifindex, slot, backend, mtu: facts.mtu, ..base })
+                    (
+                        EndpointKind::Local,
+                        Endpoint {
+                            ifindex,
+                            slot,
+                            backend,
+                            mtu: facts.mtu,
+                            ..base
+                        },
+                    )
                 }
                 // Its interface is not there (yet): refused, not left waiting.
                 None => (EndpointKind::Tombstone, base),
             },
             AddressKind::Remote(vtep, backend) => {
                 let (index, mtu) = environment.vtep(*vtep);
-                let kind = if index == 0 { EndpointKind::Tombstone } else { EndpointKind::Remote };
-                (kind, Endpoint { index, mtu, backend: self.backend_index(backend)?, ..base })
+                let kind = if index == 0 {
+                    EndpointKind::Tombstone
+                } else {
+                    EndpointKind::Remote
+                };
+                (
+                    kind,
+                    Endpoint {
+                        index,
+                        mtu,
+                        backend: self.backend_index(backend)?,
+                        ..base
+                    },
+                )
             }
-            AddressKind::Vip(service) => (EndpointKind::Vip, Endpoint { index: self.service(service)?, ..base }),
+            AddressKind::Vip(service) => (
+                EndpointKind::Vip,
+                Endpoint {
+                    index: self.service(service)?,
+                    ..base
+                },
+            ),
             AddressKind::Gateway => (EndpointKind::Gateway, base),
             AddressKind::ThisNode => {
                 let (ifindex, slot) = (environment.node_ifindex, environment.node_slot);
-                (EndpointKind::ThisNode, Endpoint { ifindex, slot, ..base })
+                (
+                    EndpointKind::ThisNode,
+                    Endpoint {
+                        ifindex,
+                        slot,
+                        ..base
+                    },
+                )
             }
             AddressKind::OtherNode(vtep) => {
                 let (index, mtu) = environment.vtep(*vtep);
@@ -216,14 +344,26 @@ impl<'a> Indexed<'a> {
             }
             AddressKind::Tombstone => (EndpointKind::Tombstone, base),
         };
-        Ok(Endpoint { kind: kind as u8, ..endpoint })
+        Ok(Endpoint {
+            kind: kind as u8,
+            ..endpoint
+        })
     }
 
     fn port(&self, plan: &PublishedPort) -> Result<Port, DatapathError> {
-        let PublishedPort { group, target, host, dsr } = plan;
+        let PublishedPort {
+            group,
+            target,
+            host,
+            dsr,
+        } = plan;
         let host = if *host { PortFlags::HOST } else { PortFlags::NONE };
         let dsr = if *dsr { PortFlags::DSR } else { PortFlags::NONE };
-        Ok(Port { service: self.service(group)?, target_port: target.to_be(), flags: host.with(dsr) })
+        Ok(Port {
+            service: self.service(group)?,
+            target_port: target.to_be(),
+            flags: host.with(dsr),
+        })
     }
 
     fn attachment(
@@ -232,11 +372,24 @@ impl<'a> Indexed<'a> {
         plan: &AttachmentPlan,
         image: &mut Image,
     ) -> Result<(), DatapathError> {
-        let Some(facts) = self.facts.attachments.get(key) else { return Ok(()) };
+        let Some(facts) = self.facts.attachments.get(key) else {
+            return Ok(());
+        };
         let addresses = || plan.addresses.iter().map(ipnet::IpNet::addr);
-        let backend = BackendKey { task: key.task.clone(), network: key.network.clone() };
-        let internal = if plan.internal { LocalEndpointFlags::INTERNAL } else { LocalEndpointFlags::NONE };
-        let encrypted = if plan.encrypted { LocalEndpointFlags::ENCRYPTED } else { LocalEndpointFlags::NONE };
+        let backend = BackendKey {
+            task: key.task.clone(),
+            network: key.network.clone(),
+        };
+        let internal = if plan.internal {
+            LocalEndpointFlags::INTERNAL
+        } else {
+            LocalEndpointFlags::NONE
+        };
+        let encrypted = if plan.encrypted {
+            LocalEndpointFlags::ENCRYPTED
+        } else {
+            LocalEndpointFlags::NONE
+        };
         let local = LocalEndpoint {
             addr6: v6_addr(addresses()),
             addr4: v4_word(addresses()),
@@ -250,7 +403,9 @@ impl<'a> Indexed<'a> {
         };
         image.locals.insert(facts.ifindex, local);
         let networks: BTreeSet<u32> = plan.task_networks.iter().map(|vni| vni.get()).collect();
-        image.netns.insert(facts.netns_cookie, netns(key, NetnsFlags::TASK, &networks)?);
+        image
+            .netns
+            .insert(facts.netns_cookie, netns(key, NetnsFlags::TASK, &networks)?);
         Ok(())
     }
 }
@@ -263,10 +418,16 @@ pub(super) fn netns(
     if networks.len() > NETNS_MAX_NETWORKS {
         return Err(DatapathError::Plan {
             subject: subject.to_string(),
-            problem: format!("on {} networks, at most {NETNS_MAX_NETWORKS} are supported", networks.len()),
+            problem: format!(
+                "on {} networks, at most {NETNS_MAX_NETWORKS} are supported",
+                networks.len()
+            ),
         });
     }
-    let mut info = NetnsInfo { flags, ..NetnsInfo::default() };
+    let mut info = NetnsInfo {
+        flags,
+        ..NetnsInfo::default()
+    };
     for (to, from) in info.vnis.iter_mut().zip(networks) {
         *to = *from;
     }

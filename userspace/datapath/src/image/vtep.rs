@@ -21,16 +21,34 @@ pub(super) fn overhead(vtep: IpAddr) -> u32 {
 
 /// This node's own entry.
 pub(super) fn own(vtep: IpAddr, mtu: u32) -> Vtep {
-    let entry = Vtep { addr: vtep.into(), mtu, ..Vtep::default() };
-    Vtep { flags: VtepFlags::USED.with(VtepFlags::SELF).with(family(vtep)), ..entry }
+    let entry = Vtep {
+        addr: vtep.into(),
+        mtu,
+        ..Vtep::default()
+    };
+    Vtep {
+        flags: VtepFlags::USED.with(VtepFlags::SELF).with(family(vtep)),
+        ..entry
+    }
 }
 
 /// Another node's entry; without a next hop its packets go through the VXLAN device.
 pub(super) fn other(vtep: IpAddr, hop: Option<&NextHop>, vxlan_port: u16, unresolved_mtu: u32) -> Vtep {
     let used = VtepFlags::USED.with(family(vtep));
-    let entry = Vtep { addr: vtep.into(), flags: used, mtu: unresolved_mtu, ..Vtep::default() };
+    let entry = Vtep {
+        addr: vtep.into(),
+        flags: used,
+        mtu: unresolved_mtu,
+        ..Vtep::default()
+    };
     let Some(hop) = hop else { return entry };
-    let NextHop { ifindex, source, source_mac, destination_mac, mtu } = hop;
+    let NextHop {
+        ifindex,
+        source,
+        source_mac,
+        destination_mac,
+        mtu,
+    } = hop;
     let mut header = Vec::with_capacity(70);
     header.extend(destination_mac.0);
     header.extend(source_mac.0);
@@ -43,7 +61,10 @@ pub(super) fn other(vtep: IpAddr, hop: Option<&NextHop>, vxlan_port: u16, unreso
             ip.extend([HOPS, UDP, 0, 0]);
             ip.extend(source.octets());
             ip.extend(destination.octets());
-            ipv4_sum = ip.chunks_exact(2).map(|pair| u32::from(u16::from_ne_bytes([pair[0], pair[1]]))).sum();
+            ipv4_sum = ip
+                .chunks_exact(2)
+                .map(|pair| u32::from(u16::from_ne_bytes([pair[0], pair[1]])))
+                .sum();
             header.extend(ip);
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
@@ -71,7 +92,11 @@ pub(super) fn other(vtep: IpAddr, hop: Option<&NextHop>, vxlan_port: u16, unreso
 }
 
 fn family(vtep: IpAddr) -> VtepFlags {
-    if vtep.is_ipv6() { VtepFlags::V6 } else { VtepFlags::NONE }
+    if vtep.is_ipv6() {
+        VtepFlags::V6
+    } else {
+        VtepFlags::NONE
+    }
 }
 
 #[cfg(test)]
@@ -109,18 +134,29 @@ mod tests {
         let mut sum = vtep.ipv4_sum + u32::from(100_u16.to_be());
         sum = (sum & 0xffff) + (sum >> 16);
         sum = (sum & 0xffff) + (sum >> 16);
-        ip[10..12].copy_from_slice(&(!(sum as u16)).to_ne_bytes());
-        let total: u32 = ip.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+        ip[10..12].copy_from_slice(&(!u16::try_from(sum).unwrap()).to_ne_bytes());
+        let total: u32 = ip
+            .chunks_exact(2)
+            .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+            .sum();
         assert_eq!((total & 0xffff) + (total >> 16), 0xffff);
     }
 
     #[test]
     fn an_ipv6_header_lies_as_on_the_wire() {
-        let vtep = other("2001:db8::2".parse().unwrap(), Some(&hop("2001:db8::1")), 4789, 1000);
+        let vtep = other(
+            "2001:db8::2".parse().unwrap(),
+            Some(&hop("2001:db8::1")),
+            4789,
+            1000,
+        );
         assert_eq!(vtep.header[12..22], [0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 17, 64]);
         assert_eq!(vtep.header[22..26], [0x20, 0x01, 0x0d, 0xb8]);
         assert_eq!(vtep.header[53], 2);
-        assert_eq!(vtep.header[54..70], [0, 0, 0x12, 0xb5, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(
+            vtep.header[54..70],
+            [0, 0, 0x12, 0xb5, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0]
+        );
         assert_eq!((vtep.mtu, vtep.ipv4_sum), (1430, 0));
         assert!(vtep.flags.has(VtepFlags::V6) && vtep.flags.has(VtepFlags::RESOLVED));
     }
@@ -128,8 +164,16 @@ mod tests {
     #[test]
     fn what_is_unresolved_has_no_header() {
         let without = other("192.0.2.2".parse().unwrap(), None, 4789, 1450);
-        let mixed = other("192.0.2.2".parse().unwrap(), Some(&hop("2001:db8::1")), 4789, 1450);
+        let mixed = other(
+            "192.0.2.2".parse().unwrap(),
+            Some(&hop("2001:db8::1")),
+            4789,
+            1450,
+        );
         assert_eq!(without, mixed);
-        assert_eq!((without.flags, without.mtu, without.header), (VtepFlags::USED, 1450, [0; 72]));
+        assert_eq!(
+            (without.flags, without.mtu, without.header),
+            (VtepFlags::USED, 1450, [0; 72])
+        );
     }
 }

@@ -8,8 +8,14 @@ mod plans;
 
 const HZ: u32 = 250;
 
-const CAPACITY: Capacity =
-    Capacity { services: 64, backends: 128, tables: 20_000, vteps: 16, slots: 64, endpoints: 512 };
+const CAPACITY: Capacity = Capacity {
+    services: 64,
+    backends: 128,
+    tables: 20_000,
+    vteps: 16,
+    slots: 64,
+    endpoints: 512,
+};
 
 /// Maps as ordinary memory.
 struct Memory {
@@ -37,7 +43,11 @@ impl Memory {
         now: Instant,
     ) -> Result<Changes, DatapathError> {
         let slot = |index: u32| self.tables[index as usize];
-        let view = View { slot: &slot, config: self.config, local_addresses: self.local_addresses.clone() };
+        let view = View {
+            slot: &slot,
+            config: self.config,
+            local_addresses: self.local_addresses.clone(),
+        };
         state.plan(desired, facts, HZ, &view, now)
     }
 
@@ -58,12 +68,24 @@ impl Memory {
         for placement in changes.local_addresses {
             self.local_addresses[placement.bucket as usize].ways[placement.way] = placement.address;
         }
-        self.image.ports.retain(|key, _| !changes.ports_gone.contains(key));
-        self.image.endpoints.retain(|key, _| !changes.endpoints_gone.contains(key));
-        self.image.netns.retain(|key, _| !changes.netns_gone.contains(key));
-        self.image.locals.retain(|key, _| !changes.locals_gone.contains(key));
-        self.image.vtep_by_addr.retain(|key, _| !changes.vtep_by_addr_gone.contains(key));
-        self.image.vtep_by_number.retain(|key, _| !changes.vtep_by_number_gone.contains(key));
+        self.image
+            .ports
+            .retain(|key, _| !changes.ports_gone.contains(key));
+        self.image
+            .endpoints
+            .retain(|key, _| !changes.endpoints_gone.contains(key));
+        self.image
+            .netns
+            .retain(|key, _| !changes.netns_gone.contains(key));
+        self.image
+            .locals
+            .retain(|key, _| !changes.locals_gone.contains(key));
+        self.image
+            .vtep_by_addr
+            .retain(|key, _| !changes.vtep_by_addr_gone.contains(key));
+        self.image
+            .vtep_by_number
+            .retain(|key, _| !changes.vtep_by_number_gone.contains(key));
         for (index, _) in changes.services_gone {
             self.image.services.remove(&index);
         }
@@ -74,11 +96,20 @@ impl Memory {
     }
 
     fn service(&self, key: &essaim_model::ServiceKey) -> Service {
-        *self.image.services.values().find(|service| service.id == key.id()).unwrap()
+        *self
+            .image
+            .services
+            .values()
+            .find(|service| service.id == key.id())
+            .unwrap()
     }
 
     fn backend(&self, key: &essaim_model::BackendKey) -> (u32, Backend) {
-        let found = self.image.backends.iter().find(|(_, backend)| backend.id == key.id());
+        let found = self
+            .image
+            .backends
+            .iter()
+            .find(|(_, backend)| backend.id == key.id());
         found.map(|(index, backend)| (*index, *backend)).unwrap()
     }
 
@@ -90,7 +121,11 @@ impl Memory {
 
 fn is_empty(changes: &Changes) -> bool {
     // Backends that stand as gone already go on being named until another takes their slot.
-    *changes == Changes { backends_gone: changes.backends_gone.clone(), ..Changes::default() }
+    *changes
+        == Changes {
+            backends_gone: changes.backends_gone.clone(),
+            ..Changes::default()
+        }
 }
 
 #[test]
@@ -103,11 +138,17 @@ fn a_plan_becomes_entries_that_point_at_each_other() {
     memory.store(changes);
 
     let (local, backend) = memory.backend(&plans::backend_key(1, 0));
-    assert_eq!((backend.state, backend.ifindex, backend.slot), (BackendState::Active as u8, plans::FIRST_IFINDEX, 2));
+    assert_eq!(
+        (backend.state, backend.ifindex, backend.slot),
+        (BackendState::Active as u8, plans::FIRST_IFINDEX, 2)
+    );
     let (remote, backend) = memory.backend(&plans::backend_key(1, 1));
     let vtep = memory.image.vteps[&backend.vtep];
     assert_eq!((vtep.number, memory.image.vtep_by_number[&2]), (2, backend.vtep));
-    assert_eq!((backend.ifindex, vtep.addr, vtep.mtu), (0, plans::vtep(1).into(), 1450));
+    assert_eq!(
+        (backend.ifindex, vtep.addr, vtep.mtu),
+        (0, plans::vtep(1).into(), 1450)
+    );
     assert_eq!(memory.active(&plans::vip_key(1)).len(), 3);
 
     let ingress = memory.service(&plans::group_key(1, essaim_model::Scope::Ingress));
@@ -115,20 +156,42 @@ fn a_plan_becomes_entries_that_point_at_each_other() {
     assert_eq!((ingress.maglev.len(), ingress.vni), (size, 4095));
     assert_eq!(ingress.udp_timeout, 180 * HZ);
     let slots = &memory.tables[ingress.maglev.offset() as usize..][..size as usize];
-    assert!([local, remote].iter().all(|index| slots.iter().filter(|slot| *slot == index).count() > size as usize / 4));
+    assert!(
+        [local, remote]
+            .iter()
+            .all(|index| slots.iter().filter(|slot| *slot == index).count() > size as usize / 4)
+    );
     let port = memory.image.ports[&Protocol::Tcp.port_index(10_001)];
     assert_eq!(memory.image.services[&port.service].id, ingress.id);
     assert_eq!(port.target_port, 80_u16.to_be());
 
     let endpoint = |text: &str| memory.image.endpoints[&text.parse::<std::net::IpAddr>().unwrap().into()];
     let Endpoint { kind, index, .. } = endpoint("10.0.0.65");
-    assert_eq!((kind, memory.image.services[&index].id), (EndpointKind::Vip as u8, plans::vip_key(1).id()));
-    let Endpoint { kind, ifindex, backend, slot, .. } = endpoint("10.0.0.66");
-    assert_eq!((kind, ifindex, backend, slot), (EndpointKind::Local as u8, plans::FIRST_IFINDEX, local, 2));
+    assert_eq!(
+        (kind, memory.image.services[&index].id),
+        (EndpointKind::Vip as u8, plans::vip_key(1).id())
+    );
+    let Endpoint {
+        kind,
+        ifindex,
+        backend,
+        slot,
+        ..
+    } = endpoint("10.0.0.66");
+    assert_eq!(
+        (kind, ifindex, backend, slot),
+        (EndpointKind::Local as u8, plans::FIRST_IFINDEX, local, 2)
+    );
     assert_eq!(endpoint("172.16.0.1").kind, EndpointKind::ThisNode as u8);
     assert_eq!(memory.image.locals[&plans::FIRST_IFINDEX].backend, local);
-    assert_eq!(memory.image.vteps[&memory.config.own_vtep].addr, plans::vtep(0).into());
-    assert_eq!(memory.image.netns[&u64::from(plans::FIRST_IFINDEX)].vnis[..2], [4097, 0]);
+    assert_eq!(
+        memory.image.vteps[&memory.config.own_vtep].addr,
+        plans::vtep(0).into()
+    );
+    assert_eq!(
+        memory.image.netns[&u64::from(plans::FIRST_IFINDEX)].vnis[..2],
+        [4097, 0]
+    );
 }
 
 #[test]
@@ -141,7 +204,10 @@ fn an_unchanged_plan_changes_nothing_and_a_restart_neither() {
     memory.store(changes);
     assert!(is_empty(&memory.plan(&mut state, &desired, &facts, now).unwrap()));
     let mut restarted = State::restore(memory.image.clone(), CAPACITY);
-    assert_eq!(memory.plan(&mut restarted, &desired, &facts, now).unwrap(), Changes::default());
+    assert_eq!(
+        memory.plan(&mut restarted, &desired, &facts, now).unwrap(),
+        Changes::default()
+    );
 }
 
 #[test]
@@ -150,7 +216,10 @@ fn a_backend_that_goes_keeps_its_slot_for_a_while_and_leaves_another_generation(
         let tasks: Vec<_> = tasks.iter().map(|task| (*task, TaskState::Ready)).collect();
         plans::desired([(0, plans::service(0, &tasks, true))])
     };
-    let facts = NodeFacts { attachments: BTreeMap::new(), ..plans::facts(&with(&[1])) };
+    let facts = NodeFacts {
+        attachments: BTreeMap::new(),
+        ..plans::facts(&with(&[1]))
+    };
     let (mut memory, now) = (Memory::new(), Instant::now());
     let mut state = State::restore(memory.image.clone(), CAPACITY);
     let mut apply = |memory: &mut Memory, desired: &DesiredState, now| {
@@ -160,7 +229,13 @@ fn a_backend_that_goes_keeps_its_slot_for_a_while_and_leaves_another_generation(
     apply(&mut memory, &with(&[1, 2]), now);
     let (index, first) = memory.backend(&plans::backend_key(0, 2));
     apply(&mut memory, &with(&[1]), now);
-    assert_eq!(memory.image.backends[&index], Backend { state: BackendState::Gone as u8, ..first });
+    assert_eq!(
+        memory.image.backends[&index],
+        Backend {
+            state: BackendState::Gone as u8,
+            ..first
+        }
+    );
     apply(&mut memory, &with(&[1, 3]), now + BACKEND_QUARANTINE / 2);
     assert_ne!(memory.backend(&plans::backend_key(0, 3)).0, index);
     apply(&mut memory, &with(&[1, 3, 4]), now + BACKEND_QUARANTINE);
@@ -171,14 +246,23 @@ fn a_backend_that_goes_keeps_its_slot_for_a_while_and_leaves_another_generation(
 #[test]
 fn a_task_without_an_interface_is_refused_not_waited_for() {
     let desired = plans::desired([(0, plans::service(0, &plans::ready(2), false))]);
-    let facts = NodeFacts { attachments: BTreeMap::new(), ..plans::facts(&desired) };
+    let facts = NodeFacts {
+        attachments: BTreeMap::new(),
+        ..plans::facts(&desired)
+    };
     let mut memory = Memory::new();
     let mut state = State::restore(memory.image.clone(), CAPACITY);
     let changes = memory.plan(&mut state, &desired, &facts, Instant::now()).unwrap();
     memory.store(changes);
-    assert_eq!(memory.backend(&plans::backend_key(0, 0)).1.state, BackendState::Gone as u8);
+    assert_eq!(
+        memory.backend(&plans::backend_key(0, 0)).1.state,
+        BackendState::Gone as u8
+    );
     let address = "10.0.0.2".parse::<std::net::IpAddr>().unwrap();
-    assert_eq!(memory.image.endpoints[&address.into()].kind, EndpointKind::Tombstone as u8);
+    assert_eq!(
+        memory.image.endpoints[&address.into()].kind,
+        EndpointKind::Tombstone as u8
+    );
 }
 
 #[test]
@@ -186,7 +270,9 @@ fn what_does_not_fit_is_refused_with_its_map() {
     let fits = |desired: &DesiredState| {
         let memory = Memory::new();
         let mut state = State::restore(memory.image.clone(), CAPACITY);
-        memory.plan(&mut state, desired, &plans::facts(desired), Instant::now()).map(|_| ())
+        memory
+            .plan(&mut state, desired, &plans::facts(desired), Instant::now())
+            .map(|_| ())
     };
     let refused = |desired: &DesiredState| match fits(desired) {
         Err(DatapathError::Capacity { map, .. }) => map,
@@ -195,7 +281,8 @@ fn what_does_not_fit_is_refused_with_its_map() {
     fits(&plans::many(40, 2)).unwrap();
     assert_eq!(refused(&plans::many(64, 1)), essaim_abi::maps::SERVICES);
     assert_eq!(refused(&plans::many(20, 7)), essaim_abi::maps::BACKENDS);
-    let published = |tasks| plans::desired((0..2).map(|n| (n, plans::service(n, &plans::ready(tasks), true))));
+    let published =
+        |tasks| plans::desired((0..2).map(|n| (n, plans::service(n, &plans::ready(tasks), true))));
     fits(&published(20)).unwrap();
     assert_eq!(refused(&published(60)), essaim_abi::maps::TABLES);
 }

@@ -1,5 +1,10 @@
 //! A node of a test's own: a network namespace for the thread, a folder of pins and a cgroup; gone with the value.
 #![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what a test builds on must be there"
+)]
 
 use essaim_datapath::{DatapathOptions, Sizing, clean};
 use essaim_model::NodeFacts;
@@ -31,8 +36,8 @@ impl Node {
         node
     }
 
-    pub(crate) fn facts(&self, facts: NodeFacts) -> NodeFacts {
-        let mut facts = facts;
+    /// Gives the facts of a plan this namespace's interfaces.
+    pub(crate) fn facts(mut facts: NodeFacts) -> NodeFacts {
         facts.uplinks[0].ifindex = ifindex("up0");
         facts.vxlan_ifindex = ifindex("vx0");
         facts.node_ifindex = ifindex("no0");
@@ -59,7 +64,16 @@ impl Drop for Node {
 }
 
 pub(crate) fn add_veth(name: &str) {
-    ip(&["link", "add", name, "type", "veth", "peer", "name", &format!("{name}p")]);
+    ip(&[
+        "link",
+        "add",
+        name,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        &format!("{name}p"),
+    ]);
     ip(&["link", "set", name, "up"]);
 }
 
@@ -75,5 +89,8 @@ pub(crate) fn ifindex(name: &str) -> u32 {
 fn cgroup2() -> PathBuf {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let mut fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    fields.find(|fields| fields[2] == "cgroup2").map(|fields| PathBuf::from(fields[1])).expect("no cgroup2 is mounted")
+    fields
+        .find(|fields| fields[2] == "cgroup2")
+        .map(|fields| PathBuf::from(fields[1]))
+        .expect("no cgroup2 is mounted")
 }

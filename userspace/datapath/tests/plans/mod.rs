@@ -1,11 +1,17 @@
 //! Plans made by hand for tests: services of backends, spread over nodes, published each on a port of its own.
 #![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what a test builds on must be there"
+)]
 
 use essaim_abi::{MacAddr, Protocol};
 use essaim_model::{
-    AddressKind, AddressPlan, AttachmentFacts, AttachmentKey, AttachmentPlan, BackendKey, BackendPlan, ClusterPlan,
-    DesiredState, GroupPlan, MaglevTable, Membership, NetworkName, NextHop, NodeFacts, NodeName, PublishedPort, Scope,
-    ServiceKey, ServiceName, ServicePlan, SubnetPlan, TaskId, TaskState, Timeouts, Uplink, Vni,
+    AddressKind, AddressPlan, AttachmentFacts, AttachmentKey, AttachmentPlan, BackendKey, BackendPlan,
+    ClusterPlan, DesiredState, GroupPlan, MaglevTable, Membership, NetworkName, NextHop, NodeFacts, NodeName,
+    PublishedPort, Scope, ServiceKey, ServiceName, ServicePlan, SubnetPlan, TaskId, TaskState, Timeouts,
+    Uplink, Vni,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -48,11 +54,17 @@ pub(crate) fn task(service: u32, task: u32) -> TaskId {
 }
 
 pub(crate) fn backend_key(service: u32, number: u32) -> BackendKey {
-    BackendKey { task: task(service, number), network: network() }
+    BackendKey {
+        task: task(service, number),
+        network: network(),
+    }
 }
 
 pub(crate) fn group_key(service: u32, scope: Scope) -> ServiceKey {
-    ServiceKey { service: service_name(service), scope }
+    ServiceKey {
+        service: service_name(service),
+        scope,
+    }
 }
 
 pub(crate) fn vip_key(service: u32) -> ServiceKey {
@@ -63,13 +75,27 @@ pub(crate) fn vip_key(service: u32) -> ServiceKey {
 pub(crate) fn service(number: u32, tasks: &[(u32, TaskState)], published: bool) -> ServicePlan {
     let mut plan = ServicePlan::default();
     let vip = address(number * 64 + 1);
-    let endpoint = |address, kind| (address, AddressPlan { vni: vni(), kind, mac: mac(address), encrypted: false });
-    plan.addresses.extend([endpoint(vip, AddressKind::Vip(vip_key(number)))]);
+    let endpoint = |address, kind| {
+        (
+            address,
+            AddressPlan {
+                vni: vni(),
+                kind,
+                mac: mac(address),
+                encrypted: false,
+            },
+        )
+    };
+    plan.addresses
+        .extend([endpoint(vip, AddressKind::Vip(vip_key(number)))]);
     for (task_number, state) in tasks {
         let key = backend_key(number, *task_number);
         let node = task_number % NODES;
         let address = address(number * 64 + 2 + task_number);
-        let attachment = AttachmentKey { task: key.task.clone(), network: network() };
+        let attachment = AttachmentKey {
+            task: key.task.clone(),
+            network: network(),
+        };
         let kind = match (state, node) {
             (TaskState::Gone, _) => AddressKind::Tombstone,
             (_, 0) => AddressKind::Local(attachment.clone(), key.clone()),
@@ -121,12 +147,29 @@ pub(crate) fn service(number: u32, tasks: &[(u32, TaskState)], published: bool) 
     };
     plan.groups.insert(vip_key(number), group.clone());
     if published {
-        let membership = Membership { active, ..Membership::default() };
+        let membership = Membership {
+            active,
+            ..Membership::default()
+        };
         let maglev = Some(Arc::new(MaglevTable::new(&membership)));
         let key = group_key(number, Scope::Ingress);
-        plan.groups.insert(key.clone(), GroupPlan { vips: Vec::new(), vni: Vni::INGRESS, maglev, ..group });
-        let port = PublishedPort { group: key, target: 80, host: false, dsr: number % 2 == 1 };
-        plan.published.insert((Protocol::Tcp, u16::try_from(10_000 + number).unwrap()), port);
+        plan.groups.insert(
+            key.clone(),
+            GroupPlan {
+                vips: Vec::new(),
+                vni: Vni::INGRESS,
+                maglev,
+                ..group
+            },
+        );
+        let port = PublishedPort {
+            group: key,
+            target: 80,
+            host: false,
+            dsr: number % 2 == 1,
+        };
+        plan.published
+            .insert((Protocol::Tcp, u16::try_from(10_000 + number).unwrap()), port);
     }
     plan
 }
@@ -137,7 +180,12 @@ pub(crate) fn ready(tasks: u32) -> Vec<(u32, TaskState)> {
 
 pub(crate) fn cluster() -> ClusterPlan {
     let gateway = address(0);
-    let plan = |kind, address| AddressPlan { vni: vni(), kind, mac: mac(address), encrypted: false };
+    let plan = |kind, address| AddressPlan {
+        vni: vni(),
+        kind,
+        mac: mac(address),
+        encrypted: false,
+    };
     let overlay = |node: u32| IpAddr::from(Ipv4Addr::from_bits(0xac10_0001 + node));
     let mut addresses = BTreeMap::from([
         (gateway, plan(AddressKind::Gateway, gateway)),
@@ -156,7 +204,11 @@ pub(crate) fn cluster() -> ClusterPlan {
         vteps: (0..NODES).map(|n| (vtep(n), node(n))).collect(),
         subnets: BTreeMap::from([(
             "10.0.0.0/8".parse().unwrap(),
-            SubnetPlan { vni: vni(), internal: false, encrypted: false },
+            SubnetPlan {
+                vni: vni(),
+                internal: false,
+                encrypted: false,
+            },
         )]),
         addresses,
     }
@@ -166,7 +218,10 @@ pub(crate) fn desired(services: impl IntoIterator<Item = (u32, ServicePlan)>) ->
     DesiredState {
         revision: 1,
         cluster: Arc::new(cluster()),
-        services: services.into_iter().map(|(n, plan)| (service_name(n), Arc::new(plan))).collect(),
+        services: services
+            .into_iter()
+            .map(|(n, plan)| (service_name(n), Arc::new(plan)))
+            .collect(),
     }
 }
 
@@ -179,9 +234,21 @@ pub(crate) fn many(services: u32, tasks: u32) -> DesiredState {
 pub(crate) fn facts(desired: &DesiredState) -> NodeFacts {
     let keys = desired.services.values().flat_map(|plan| plan.attachments.keys());
     let attachments = (FIRST_IFINDEX..).zip(keys).map(|(ifindex, key)| {
-        (key.clone(), AttachmentFacts { ifindex, netns_cookie: u64::from(ifindex), mtu: 1450 })
+        (
+            key.clone(),
+            AttachmentFacts {
+                ifindex,
+                netns_cookie: u64::from(ifindex),
+                mtu: 1450,
+            },
+        )
     });
-    let uplink = Uplink { name: "eth0".to_owned(), ifindex: 2, mtu: 1500, mac: MacAddr([2, 0, 0, 0, 0, 1]) };
+    let uplink = Uplink {
+        name: "eth0".to_owned(),
+        ifindex: 2,
+        mtu: 1500,
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+    };
     let hop = |node: u32| NextHop {
         ifindex: 2,
         source: vtep(0),
