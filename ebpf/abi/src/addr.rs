@@ -23,7 +23,9 @@ impl Addr {
     /// Maps an IPv4 address given as it lies in the packet.
     #[inline(always)]
     pub const fn v4(network_order: u32) -> Self {
-        Self { words: [0, 0, MAPPED, network_order] }
+        Self {
+            words: [0, 0, MAPPED, network_order],
+        }
     }
 
     /// Whether this is an IPv4 address in mapped form.
@@ -148,7 +150,10 @@ mod tests {
     #[test]
     fn an_ipv4_address_lies_mapped_in_network_order() {
         let address = Addr::from(Ipv4Addr::new(10, 0, 1, 2));
-        assert_eq!(address.bytes(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 1, 2]);
+        assert_eq!(
+            address.bytes(),
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 1, 2]
+        );
         assert!(address.is_v4());
         assert_eq!(IpAddr::from(address), IpAddr::V4(Ipv4Addr::new(10, 0, 1, 2)));
     }

@@ -1,5 +1,5 @@
-use crate::pod::{bits, pod};
 use crate::Addr;
+use crate::pod::{bits, pod};
 
 bits! {
     /// Switches of a node.

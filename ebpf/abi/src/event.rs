@@ -19,7 +19,13 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook.
-    pub const ALL: [Self; 5] = [Self::IngressXdp, Self::UplinkTc, Self::OverlayTc, Self::EndpointTc, Self::SockLb];
+    pub const ALL: [Self; 5] = [
+        Self::IngressXdp,
+        Self::UplinkTc,
+        Self::OverlayTc,
+        Self::EndpointTc,
+        Self::SockLb,
+    ];
 
     /// The name of its program.
     pub const fn name(self) -> &'static str {

@@ -1,5 +1,5 @@
-use crate::pod::{bits, pod};
 use crate::Addr;
+use crate::pod::{bits, pod};
 
 /// A flow as the endpoint on this node sees it, whichever way a packet goes.
 #[repr(C)]
@@ -133,7 +133,11 @@ mod tests {
 
     #[test]
     fn a_flow_expires_after_its_timeout_and_across_the_wrap_of_jiffies() {
-        let flow = Flow { seen: u32::MAX - 5, timeout: 10, ..Flow::default() };
+        let flow = Flow {
+            seen: u32::MAX - 5,
+            timeout: 10,
+            ..Flow::default()
+        };
         assert!(!flow.is_expired(u32::MAX));
         assert!(!flow.is_expired(4));
         assert!(flow.is_expired(5));

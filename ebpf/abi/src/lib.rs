@@ -5,6 +5,13 @@
 //! name of the field or its documentation says "network order". Index 0 of every dense table is reserved, so
 //! that a zeroed slot can never route.
 #![cfg_attr(not(test), no_std)]
+#![allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::many_single_char_names,
+    reason = "programs are one function each for the verifier, and widths are those of the wire"
+)]
 
 mod addr;
 mod config;
@@ -19,7 +26,7 @@ mod service;
 mod vtep;
 
 pub use addr::{Addr, MacAddr};
-pub use config::{Config, ConfigFlags, NetnsFlags, NetnsInfo, NETNS_MAX_NETWORKS, SocketState};
+pub use config::{Config, ConfigFlags, NETNS_MAX_NETWORKS, NetnsFlags, NetnsInfo, SocketState};
 pub use counters::Counters;
 pub use endpoint::{Endpoint, EndpointFlags, EndpointKind, LocalEndpoint, LocalEndpointFlags};
 pub use event::{Event, Hook, Verdict};
@@ -27,10 +34,10 @@ pub use flow::{Flow, FlowFlags, FlowKey, FlowKind, FlowState, FragmentKey, Fragm
 pub use pod::Pod;
 pub use reason::DropReason;
 pub use service::{
-    Backend, BackendState, LocalAddressBucket, Port, PortFlags, Protocol, Service, ServiceFlags, TableRef,
-    EARLIER_OWNERS, LOCAL_ADDRESS_BUCKETS, LOCAL_ADDRESS_WAYS, PORT_ENTRIES,
+    Backend, BackendState, EARLIER_OWNERS, LOCAL_ADDRESS_BUCKETS, LOCAL_ADDRESS_WAYS, LocalAddressBucket,
+    PORT_ENTRIES, Port, PortFlags, Protocol, Service, ServiceFlags, TableRef,
 };
-pub use vtep::{Vtep, VtepFlags, VXLAN_OVERHEAD_V4, VXLAN_OVERHEAD_V6};
+pub use vtep::{VXLAN_OVERHEAD_V4, VXLAN_OVERHEAD_V6, Vtep, VtepFlags};
 
 /// The version of everything in this crate. A loader refuses, or migrates from, pinned maps of another version.
 ///

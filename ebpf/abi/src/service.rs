@@ -120,12 +120,18 @@ impl TableRef {
     /// The index of the first earlier owner of `slot`, where [`Self::has_earlier`].
     #[inline(always)]
     pub const fn earlier_offset(self, slot: u32) -> u32 {
-        self.offset().wrapping_add(self.len()).wrapping_add(slot.wrapping_mul(EARLIER_OWNERS))
+        self.offset()
+            .wrapping_add(self.len())
+            .wrapping_add(slot.wrapping_mul(EARLIER_OWNERS))
     }
 
     /// How many entries of [`crate::maps::TABLES`] the list occupies, earlier owners included.
     pub const fn footprint(self) -> u32 {
-        if self.has_earlier() { self.len() * (1 + EARLIER_OWNERS) } else { self.len() }
+        if self.has_earlier() {
+            self.len() * (1 + EARLIER_OWNERS)
+        } else {
+            self.len()
+        }
     }
 }
 
@@ -226,7 +232,11 @@ impl Backend {
     #[inline(always)]
     pub const fn addr_like(&self, like: &Addr) -> Addr {
         if like.is_v4() {
-            if self.addr4 == 0 { Addr::UNSPECIFIED } else { Addr::v4(self.addr4) }
+            if self.addr4 == 0 {
+                Addr::UNSPECIFIED
+            } else {
+                Addr::v4(self.addr4)
+            }
         } else {
             self.addr6
         }
@@ -255,8 +265,12 @@ impl LocalAddressBucket {
     #[inline(always)]
     pub const fn buckets(address: &Addr) -> [u32; 2] {
         let words = address.words;
-        let mixed = (words[0] ^ words[1].rotate_left(11) ^ words[2].rotate_left(22) ^ words[3]).wrapping_mul(0x9e37_79b1);
-        [mixed >> 24 & (LOCAL_ADDRESS_BUCKETS - 1), mixed >> 16 & (LOCAL_ADDRESS_BUCKETS - 1)]
+        let mixed = (words[0] ^ words[1].rotate_left(11) ^ words[2].rotate_left(22) ^ words[3])
+            .wrapping_mul(0x9e37_79b1);
+        [
+            mixed >> 24 & (LOCAL_ADDRESS_BUCKETS - 1),
+            mixed >> 16 & (LOCAL_ADDRESS_BUCKETS - 1),
+        ]
     }
 }
 
@@ -268,15 +282,30 @@ mod tests {
     #[test]
     fn a_table_reference_round_trips() {
         let table = TableRef::new(0xdead_beef, 0x3fff_ffff, true);
-        assert_eq!((table.offset(), table.len(), table.has_earlier()), (0xdead_beef, 0x3fff_ffff, true));
+        assert_eq!(
+            (table.offset(), table.len(), table.has_earlier()),
+            (0xdead_beef, 0x3fff_ffff, true)
+        );
         let table = TableRef::new(7, 101, false);
-        assert_eq!((table.offset(), table.len(), table.has_earlier(), table.footprint()), (7, 101, false, 101));
+        assert_eq!(
+            (
+                table.offset(),
+                table.len(),
+                table.has_earlier(),
+                table.footprint()
+            ),
+            (7, 101, false, 101)
+        );
         assert_eq!(TableRef::new(10, 5, true).earlier_offset(2), 10 + 5 + 8);
     }
 
     #[test]
     fn a_port_lies_as_documented() {
-        let port = Port { service: 0x0102_0304, target_port: 80_u16.to_be(), flags: PortFlags::DSR };
+        let port = Port {
+            service: 0x0102_0304,
+            target_port: 80_u16.to_be(),
+            flags: PortFlags::DSR,
+        };
         assert_eq!(port.bytes(), [4, 3, 2, 1, 0, 80, 2, 0]);
         assert_eq!(Protocol::Udp.port_index(53), 65_536 + 53);
         assert_eq!(Protocol::Sctp.port_index(u16::MAX), PORT_ENTRIES - 1);

@@ -1,5 +1,5 @@
-use crate::pod::{bits, pod};
 use crate::Addr;
+use crate::pod::{bits, pod};
 
 /// Bytes that VXLAN over IPv4 adds to an IP packet: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 (RFC 7348).
 pub const VXLAN_OVERHEAD_V4: u32 = 50;

@@ -1,7 +1,7 @@
 //! What a refused packet is answered with: a TCP reset in its place, or an ICMP error in front of it.
 
-use crate::{View, ViewMut, checksum};
 use crate::wire::{icmp, ipv4, ipv6, protocol, tcp};
+use crate::{View, ViewMut, checksum};
 use essaim_abi::Addr;
 
 /// IPv4 and ICMP header of an error.
@@ -64,9 +64,17 @@ impl Message {
     #[inline(always)]
     pub const fn too_big(v6: bool, mtu: u32) -> Self {
         if v6 {
-            Self { kind: icmp::TOO_BIG6, code: 0, word: mtu }
+            Self {
+                kind: icmp::TOO_BIG6,
+                code: 0,
+                word: mtu,
+            }
         } else {
-            Self { kind: icmp::UNREACHABLE, code: icmp::FRAGMENTATION_NEEDED, word: mtu & 0xffff }
+            Self {
+                kind: icmp::UNREACHABLE,
+                code: icmp::FRAGMENTATION_NEEDED,
+                word: mtu & 0xffff,
+            }
         }
     }
 
@@ -74,9 +82,17 @@ impl Message {
     #[inline(always)]
     pub const fn port_unreachable(v6: bool) -> Self {
         if v6 {
-            Self { kind: icmp::UNREACHABLE6, code: icmp::PORT6, word: 0 }
+            Self {
+                kind: icmp::UNREACHABLE6,
+                code: icmp::PORT6,
+                word: 0,
+            }
         } else {
-            Self { kind: icmp::UNREACHABLE, code: icmp::PORT, word: 0 }
+            Self {
+                kind: icmp::UNREACHABLE,
+                code: icmp::PORT,
+                word: 0,
+            }
         }
     }
 
@@ -84,16 +100,32 @@ impl Message {
     #[inline(always)]
     pub const fn host_unreachable(v6: bool) -> Self {
         if v6 {
-            Self { kind: icmp::UNREACHABLE6, code: icmp::ADDRESS6, word: 0 }
+            Self {
+                kind: icmp::UNREACHABLE6,
+                code: icmp::ADDRESS6,
+                word: 0,
+            }
         } else {
-            Self { kind: icmp::UNREACHABLE, code: icmp::HOST, word: 0 }
+            Self {
+                kind: icmp::UNREACHABLE,
+                code: icmp::HOST,
+                word: 0,
+            }
         }
     }
 
     /// "Time to live ran out on the way".
     #[inline(always)]
     pub const fn time_exceeded(v6: bool) -> Self {
-        Self { kind: if v6 { icmp::TIME_EXCEEDED6 } else { icmp::TIME_EXCEEDED }, code: 0, word: 0 }
+        Self {
+            kind: if v6 {
+                icmp::TIME_EXCEEDED6
+            } else {
+                icmp::TIME_EXCEEDED
+            },
+            code: 0,
+            word: 0,
+        }
     }
 }
 
@@ -151,7 +183,10 @@ fn icmp_header<const N: usize>(to: &mut ViewMut<'_, N>, at: usize, message: Mess
     let word = message.word.to_be();
     to.put(at, kind);
     to.put(at + 4, word);
-    to.put(at + icmp::CHECKSUM, !checksum::fold(u64::from(kind) + u64::from(word) + rest));
+    to.put(
+        at + icmp::CHECKSUM,
+        !checksum::fold(u64::from(kind) + u64::from(word) + rest),
+    );
 }
 
 #[cfg(test)]
@@ -184,7 +219,10 @@ mod tests {
         let reset = answer_to(tcp::SYN, 0).unwrap();
         assert_eq!(reset.sequence, 0);
         assert_eq!(reset.acknowledgement, 1001_u32.to_be());
-        assert_eq!(reset.offset_flags_window.to_ne_bytes(), [0x80, tcp::RST | tcp::ACK, 0, 0]);
+        assert_eq!(
+            reset.offset_flags_window.to_ne_bytes(),
+            [0x80, tcp::RST | tcp::ACK, 0, 0]
+        );
     }
 
     #[test]
@@ -203,14 +241,37 @@ mod tests {
         packet.extend(quote);
         let mut frame = SliceMut(&mut packet);
         let mut to = view_mut(&mut frame, 0).unwrap();
-        icmp4(&mut to, &addr("10.0.0.1"), &addr("10.0.0.2"), Message::too_big(false, 1450), sum, 28);
+        icmp4(
+            &mut to,
+            &addr("10.0.0.1"),
+            &addr("10.0.0.2"),
+            Message::too_big(false, 1450),
+            sum,
+            28,
+        );
         let sliced = SlicedPacket::from_ip(&packet).unwrap();
-        let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else { panic!("no IPv4") };
-        assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());
-        let Some(TransportSlice::Icmpv4(message)) = &sliced.transport else { panic!("no ICMP") };
+        let Some(etherparse::NetSlice::Ipv4(ip)) = &sliced.net else {
+            panic!("no IPv4")
+        };
+        assert_eq!(
+            ip.header().header_checksum(),
+            ip.header().to_header().calc_header_checksum()
+        );
+        let Some(TransportSlice::Icmpv4(message)) = &sliced.transport else {
+            panic!("no ICMP")
+        };
         assert_eq!(&message.slice()[..2], [3, 4]);
         assert_eq!(&message.slice()[4..8], [0, 0, 5, 0xaa]);
-        assert_eq!(checksum::fold(message.slice().chunks(2).map(|c| u64::from(u16::from_ne_bytes([c[0], c[1]]))).sum()), 0xffff);
+        assert_eq!(
+            checksum::fold(
+                message
+                    .slice()
+                    .chunks(2)
+                    .map(|c| u64::from(u16::from_ne_bytes([c[0], c[1]])))
+                    .sum()
+            ),
+            0xffff
+        );
     }
 
     #[test]
@@ -222,10 +283,21 @@ mod tests {
         packet.extend(quote);
         let mut frame = SliceMut(&mut packet);
         let mut to = view_mut(&mut frame, 0).unwrap();
-        icmp6(&mut to, &source, &destination, Message::port_unreachable(true), sum, 48);
+        icmp6(
+            &mut to,
+            &source,
+            &destination,
+            Message::port_unreachable(true),
+            sum,
+            48,
+        );
         let sliced = SlicedPacket::from_ip(&packet).unwrap();
-        let Some(TransportSlice::Icmpv6(message)) = &sliced.transport else { panic!("no ICMPv6") };
-        let (IpAddr::V6(s), IpAddr::V6(d)) = (source.into(), destination.into()) else { panic!() };
+        let Some(TransportSlice::Icmpv6(message)) = &sliced.transport else {
+            panic!("no ICMPv6")
+        };
+        let (IpAddr::V6(s), IpAddr::V6(d)) = (source.into(), destination.into()) else {
+            panic!()
+        };
         assert!(message.is_checksum_valid(s.octets(), d.octets()));
     }
 }

@@ -34,13 +34,20 @@ pub fn sum<const N: usize>(bytes: &View<'_, N>) -> u64 {
 #[inline(always)]
 pub const fn sum_of_address(address: &Addr, v6: bool) -> u64 {
     let words = &address.words;
-    if v6 { words[0] as u64 + words[1] as u64 + words[2] as u64 + words[3] as u64 } else { words[3] as u64 }
+    if v6 {
+        words[0] as u64 + words[1] as u64 + words[2] as u64 + words[3] as u64
+    } else {
+        words[3] as u64
+    }
 }
 
 /// The sum of a pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1); `len` in host order.
 #[inline(always)]
 pub const fn pseudo_header(source: &Addr, destination: &Addr, v6: bool, len: u16, protocol: u8) -> u64 {
-    sum_of_address(source, v6) + sum_of_address(destination, v6) + len.to_be() as u64 + (protocol as u16).to_be() as u64
+    sum_of_address(source, v6)
+        + sum_of_address(destination, v6)
+        + len.to_be() as u64
+        + (protocol as u16).to_be() as u64
 }
 
 /// The checksum field after a word changed, RFC 1624 equation 3: `HC' = ~(~HC + ~m + m')`.

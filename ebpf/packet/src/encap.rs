@@ -1,7 +1,7 @@
 //! VXLAN encapsulation (RFC 7348) from a VTEP's prepared header.
 
-use crate::checksum;
 use crate::ViewMut;
+use crate::checksum;
 use crate::wire::{ethernet, ipv4, ipv6, protocol, udp, vxlan};
 use essaim_abi::{Vtep, VtepFlags};
 
@@ -55,7 +55,10 @@ pub fn prepare(
     port: u16,
 ) -> Option<Vtep> {
     use core::net::IpAddr;
-    let mut vtep = Vtep { addr: destination.into(), ..Vtep::default() };
+    let mut vtep = Vtep {
+        addr: destination.into(),
+        ..Vtep::default()
+    };
     let mut frame = crate::SliceMut(&mut vtep.header);
     let mut to = crate::view_mut::<72>(&mut frame, 0).ok()?;
     to.put_mac(0, &destination_mac);
@@ -88,7 +91,10 @@ pub fn prepare(
         let sum = checksum::sum(&crate::view::<{ ipv4::LEN }>(&frame, ethernet::LEN).ok()?);
         vtep.ipv4_sum = u32::from(checksum::fold(sum));
     }
-    vtep.flags = VtepFlags::USED.with(VtepFlags::RESOLVED).with(if v6 { VtepFlags::V6 } else { VtepFlags::NONE });
+    vtep.flags =
+        VtepFlags::USED
+            .with(VtepFlags::RESOLVED)
+            .with(if v6 { VtepFlags::V6 } else { VtepFlags::NONE });
     Some(vtep)
 }
 
@@ -111,12 +117,25 @@ mod tests {
         .unwrap();
         for inner_len in [60_u16, 1464, 9000] {
             let mut frame = vec![0xff; LEN_V4 + inner_len as usize];
-            write_v4(&mut view_mut(&mut SliceMut(&mut frame), 0).unwrap(), &vtep, 0x00ab_cdef, inner_len, 0xffff_1234);
+            write_v4(
+                &mut view_mut(&mut SliceMut(&mut frame), 0).unwrap(),
+                &vtep,
+                0x00ab_cdef,
+                inner_len,
+                0xffff_1234,
+            );
             let sliced = SlicedPacket::from_ethernet(&frame).unwrap();
-            let Some(NetSlice::Ipv4(ip)) = &sliced.net else { panic!("no IPv4") };
-            assert_eq!(ip.header().header_checksum(), ip.header().to_header().calc_header_checksum());
+            let Some(NetSlice::Ipv4(ip)) = &sliced.net else {
+                panic!("no IPv4")
+            };
+            assert_eq!(
+                ip.header().header_checksum(),
+                ip.header().to_header().calc_header_checksum()
+            );
             assert!(ip.header().dont_fragment());
-            let Some(TransportSlice::Udp(datagram)) = &sliced.transport else { panic!("no UDP") };
+            let Some(TransportSlice::Udp(datagram)) = &sliced.transport else {
+                panic!("no UDP")
+            };
             assert_eq!((datagram.destination_port(), datagram.checksum()), (4789, 0));
             assert_eq!(datagram.length(), inner_len + 16);
             assert_eq!(datagram.source_port(), 0xc000 | 0x1234);
@@ -126,14 +145,27 @@ mod tests {
 
     #[test]
     fn the_ipv6_header_is_valid_vxlan() {
-        let vtep =
-            prepare(MacAddr([1; 6]), MacAddr([2; 6]), "fd00::1".parse().unwrap(), "fd00::2".parse().unwrap(), 7777)
-                .unwrap();
+        let vtep = prepare(
+            MacAddr([1; 6]),
+            MacAddr([2; 6]),
+            "fd00::1".parse().unwrap(),
+            "fd00::2".parse().unwrap(),
+            7777,
+        )
+        .unwrap();
         assert!(vtep.flags.has(VtepFlags::V6) && vtep.outer_len() as usize == LEN_V6 - ethernet::LEN);
         let mut frame = vec![0xff; LEN_V6 + 100];
-        write_v6(&mut view_mut(&mut SliceMut(&mut frame), 0).unwrap(), &vtep, 42, 100, 1);
+        write_v6(
+            &mut view_mut(&mut SliceMut(&mut frame), 0).unwrap(),
+            &vtep,
+            42,
+            100,
+            1,
+        );
         let sliced = SlicedPacket::from_ethernet(&frame).unwrap();
-        let Some(TransportSlice::Udp(datagram)) = &sliced.transport else { panic!("no UDP") };
+        let Some(TransportSlice::Udp(datagram)) = &sliced.transport else {
+            panic!("no UDP")
+        };
         assert_eq!((datagram.destination_port(), datagram.length()), (7777, 116));
         assert_eq!(&datagram.payload()[..8], [8, 0, 0, 0, 0, 0, 42, 0]);
     }

@@ -1,7 +1,7 @@
 //! How a flow lives: which packets open one, and what a packet makes of its state.
 
-use crate::wire::{protocol, sctp, tcp};
 use crate::Packet;
+use crate::wire::{protocol, sctp, tcp};
 use essaim_abi::FlowState;
 
 /// Whether the packet opens a flow: TCP with SYN and without ACK, SCTP with INIT, anything of UDP.
@@ -39,7 +39,11 @@ pub const fn next(state: FlowState, packet: &Packet, from_client: bool, replied:
     match state {
         FlowState::HalfOpen => {
             let opening = packet.protocol != protocol::UDP && opens(packet);
-            if from_client && replied && !opening { FlowState::Established } else { FlowState::HalfOpen }
+            if from_client && replied && !opening {
+                FlowState::Established
+            } else {
+                FlowState::HalfOpen
+            }
         }
         FlowState::Established => FlowState::Established,
         FlowState::Closing => {
@@ -105,7 +109,10 @@ mod tests {
             (Established, 132, sctp::SHUTDOWN, true, true, Closing),
         ] {
             let found = next(state, &packet(protocol, flags), from_client, replied);
-            assert_eq!(found, expected, "{state:?} {protocol} {flags:#x} client={from_client} replied={replied}");
+            assert_eq!(
+                found, expected,
+                "{state:?} {protocol} {flags:#x} client={from_client} replied={replied}"
+            );
         }
     }
 

@@ -1,5 +1,5 @@
-use essaim_abi::{Addr, DropReason, MacAddr};
 use core::marker::PhantomData;
+use essaim_abi::{Addr, DropReason, MacAddr};
 
 /// Bytes between two addresses: a packet as XDP and tc see it, or a slice.
 ///
@@ -76,7 +76,13 @@ unsafe fn read<T: Wire>(at: *const u8) -> T {
     // The BPF machine reads packets and maps at any alignment, but the compiler would split an unaligned access into
     // bytes; told to allow such accesses, it would make them on the stack as well, where the verifier refuses them.
     // SAFETY: by the contract; on BPF the access is one load, whose alignment the kernel does not ask for.
-    unsafe { if cfg!(target_arch = "bpf") { at.cast::<T>().read() } else { at.cast::<T>().read_unaligned() } }
+    unsafe {
+        if cfg!(target_arch = "bpf") {
+            at.cast::<T>().read()
+        } else {
+            at.cast::<T>().read_unaligned()
+        }
+    }
 }
 
 /// Writes one word at `at`; as [`read`].
@@ -86,7 +92,13 @@ unsafe fn read<T: Wire>(at: *const u8) -> T {
 #[inline(always)]
 unsafe fn write<T: Wire>(at: *mut u8, value: T) {
     // SAFETY: by the contract; as in `read`.
-    unsafe { if cfg!(target_arch = "bpf") { at.cast::<T>().write(value) } else { at.cast::<T>().write_unaligned(value) } }
+    unsafe {
+        if cfg!(target_arch = "bpf") {
+            at.cast::<T>().write(value);
+        } else {
+            at.cast::<T>().write_unaligned(value);
+        }
+    }
 }
 
 /// `N` bytes of a frame whose bounds were checked; its words are read where they lie.
@@ -108,7 +120,14 @@ impl<const N: usize> View<'_, N> {
     /// The IPv6 address at an offset.
     #[inline(always)]
     pub fn address6(&self, offset: usize) -> Addr {
-        Addr { words: [self.get(offset), self.get(offset + 4), self.get(offset + 8), self.get(offset + 12)] }
+        Addr {
+            words: [
+                self.get(offset),
+                self.get(offset + 4),
+                self.get(offset + 8),
+                self.get(offset + 12),
+            ],
+        }
     }
 
     /// The Ethernet address at an offset.
@@ -143,7 +162,10 @@ pub fn view<'a, const N: usize>(frame: &(impl Frame + 'a), at: usize) -> Result<
     if first + N > frame.data_end() {
         return Err(DropReason::Truncated);
     }
-    Ok(View { at: first as *const u8, frame: PhantomData })
+    Ok(View {
+        at: first as *const u8,
+        frame: PhantomData,
+    })
 }
 
 /// Reads the word that starts `at` bytes into the frame, as it lies there.
@@ -174,7 +196,10 @@ impl<'a, const N: usize> ViewMut<'a, N> {
     #[inline(always)]
     pub fn narrow<const M: usize>(self) -> ViewMut<'a, M> {
         const { assert!(M <= N) };
-        ViewMut { at: self.at, frame: PhantomData }
+        ViewMut {
+            at: self.at,
+            frame: PhantomData,
+        }
     }
 
     /// Writes the word at an offset, as it lies; the offset is a constant, as in [`View::get`].
@@ -239,7 +264,10 @@ impl<'a, const N: usize> ViewMut<'a, N> {
 /// # Errors
 /// [`DropReason::Truncated`] where the frame ends before.
 #[inline(always)]
-pub fn view_mut<'a, const N: usize>(frame: &mut (impl FrameMut + 'a), at: usize) -> Result<ViewMut<'a, N>, DropReason> {
+pub fn view_mut<'a, const N: usize>(
+    frame: &mut (impl FrameMut + 'a),
+    at: usize,
+) -> Result<ViewMut<'a, N>, DropReason> {
     if at > MAX_OFFSET {
         return Err(DropReason::Truncated);
     }
@@ -247,7 +275,10 @@ pub fn view_mut<'a, const N: usize>(frame: &mut (impl FrameMut + 'a), at: usize)
     if first + N > frame.data_end() {
         return Err(DropReason::Truncated);
     }
-    Ok(ViewMut { at: first as *mut u8, frame: PhantomData })
+    Ok(ViewMut {
+        at: first as *mut u8,
+        frame: PhantomData,
+    })
 }
 
 #[cfg(test)]
@@ -257,11 +288,16 @@ mod tests {
     #[test]
     fn nothing_is_read_or_written_past_the_end() {
         let mut bytes = [1_u8, 2, 3, 4, 5];
-        assert_eq!(load::<u32>(&Slice(&bytes), 1), Ok(u32::from_ne_bytes([2, 3, 4, 5])));
+        assert_eq!(
+            load::<u32>(&Slice(&bytes), 1),
+            Ok(u32::from_ne_bytes([2, 3, 4, 5]))
+        );
         assert_eq!(load::<u32>(&Slice(&bytes), 2), Err(DropReason::Truncated));
         assert!(view::<6>(&Slice(&bytes), 0).is_err());
         assert!(view_mut::<5>(&mut SliceMut(&mut bytes), 1).is_err());
-        view_mut::<4>(&mut SliceMut(&mut bytes), 1).unwrap().put(2, 0xffff_u16);
+        view_mut::<4>(&mut SliceMut(&mut bytes), 1)
+            .unwrap()
+            .put(2, 0xffff_u16);
         assert_eq!(bytes, [1, 2, 3, 0xff, 0xff]);
     }
 
@@ -269,7 +305,9 @@ mod tests {
     fn a_header_is_copied_whole() {
         let from: [u8; 72] = core::array::from_fn(|i| i as u8);
         let mut to = [0; 50];
-        view_mut::<50>(&mut SliceMut(&mut to), 0).unwrap().copy::<50, 72>(&from);
+        view_mut::<50>(&mut SliceMut(&mut to), 0)
+            .unwrap()
+            .copy::<50, 72>(&from);
         assert_eq!(to, from[..50]);
     }
 }

@@ -36,7 +36,13 @@ pub const fn of_client(client: &Addr) -> u32 {
 
 /// The hash of a flow, client to published address; ports in network order.
 #[inline(always)]
-pub const fn of_flow(client: &Addr, published: &Addr, client_port: u16, published_port: u16, protocol: u8) -> u32 {
+pub const fn of_flow(
+    client: &Addr,
+    published: &Addr,
+    client_port: u16,
+    published_port: u16,
+    protocol: u8,
+) -> u32 {
     let ports = pair(client_port as u32, (published_port as u32) << 8 | protocol as u32);
     let (c, p) = (&client.words, &published.words);
     if client.is_v4() {
@@ -68,8 +74,14 @@ mod tests {
 
     #[test]
     fn consecutive_ports_spread_evenly() {
-        let (client, vip) = (Addr::from(Ipv4Addr::new(10, 0, 0, 1)), Addr::from(Ipv4Addr::new(10, 0, 0, 2)));
-        let (min, max) = spread((0..50_000_u16).map(|port| of_flow(&client, &vip, port.to_be(), 80_u16.to_be(), 6)), 50);
+        let (client, vip) = (
+            Addr::from(Ipv4Addr::new(10, 0, 0, 1)),
+            Addr::from(Ipv4Addr::new(10, 0, 0, 2)),
+        );
+        let (min, max) = spread(
+            (0..50_000_u16).map(|port| of_flow(&client, &vip, port.to_be(), 80_u16.to_be(), 6)),
+            50,
+        );
         assert!(min > 850 && max < 1150, "{min} {max}");
     }
 

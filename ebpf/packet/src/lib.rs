@@ -4,6 +4,13 @@
 //! a packet are kept as they lie in it (network order) where they are only compared or copied; a name that says `len`
 //! or `mtu` is in host order. Nothing here indexes unchecked, wraps or panics on bytes from the network.
 #![cfg_attr(not(test), no_std)]
+#![allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::many_single_char_names,
+    reason = "programs are one function each for the verifier, and widths are those of the wire"
+)]
 
 pub mod answer;
 pub mod checksum;

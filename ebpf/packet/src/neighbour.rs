@@ -1,8 +1,8 @@
 //! Answers to ARP requests (RFC 826) and neighbour solicitations (RFC 4861).
 
 use crate::checksum;
-use crate::{Frame, FrameMut, View, ViewMut, view, view_mut};
 use crate::wire::{ethernet, icmp, ipv6, protocol};
+use crate::{Frame, FrameMut, View, ViewMut, view, view_mut};
 use essaim_abi::{Addr, DropReason, MacAddr};
 
 /// An Ethernet frame with an ARP packet for IPv4.
@@ -44,7 +44,11 @@ pub fn arp_question(frame: &impl Frame) -> Result<Option<Question>, DropReason> 
         target: Addr::v4(packet.get(24)),
     };
     let is_request = packet.get::<u16>(6) == ARP_REQUEST;
-    Ok(if is_request && question.sender != question.target { Some(question) } else { None })
+    Ok(if is_request && question.sender != question.target {
+        Some(question)
+    } else {
+        None
+    })
 }
 
 /// Turns the frame into the reply that tells `question.sender` that `mac` has the target.
@@ -82,7 +86,11 @@ pub fn solicitation(frame: &impl Frame) -> Result<Option<Question>, DropReason> 
         sender_mac: view::<6>(frame, ethernet::SOURCE)?.mac(0),
         target: header.address6(ipv6::LEN + 8),
     };
-    Ok(if question.sender.is_unspecified() { None } else { Some(question) })
+    Ok(if question.sender.is_unspecified() {
+        None
+    } else {
+        Some(question)
+    })
 }
 
 /// Turns a frame of [`ADVERTISEMENT_LEN`] bytes into the advertisement of `mac` for the target: solicited, overriding.
@@ -90,7 +98,11 @@ pub fn solicitation(frame: &impl Frame) -> Result<Option<Question>, DropReason> 
 /// # Errors
 /// [`DropReason::Truncated`] where the frame is shorter.
 #[inline(always)]
-pub fn advertisement(frame: &mut impl FrameMut, question: &Question, mac: &MacAddr) -> Result<(), DropReason> {
+pub fn advertisement(
+    frame: &mut impl FrameMut,
+    question: &Question,
+    mac: &MacAddr,
+) -> Result<(), DropReason> {
     let mut to: ViewMut<'_, ADVERTISEMENT_LEN> = view_mut(frame, 0)?;
     to.put_mac(0, &question.sender_mac);
     to.put_mac(ethernet::SOURCE, mac);
@@ -138,9 +150,17 @@ mod tests {
     fn an_arp_request_is_answered() {
         let request = arp(1, [10, 0, 1, 5], [10, 0, 1, 6]);
         let question = arp_question(&Slice(&request)).unwrap().unwrap();
-        assert_eq!((question.sender, question.target), (addr("10.0.1.5"), addr("10.0.1.6")));
+        assert_eq!(
+            (question.sender, question.target),
+            (addr("10.0.1.5"), addr("10.0.1.6"))
+        );
         let mut answer = request.clone();
-        arp_answer(&mut SliceMut(&mut answer), &question, &MacAddr([2, 0x42, 10, 0, 1, 6])).unwrap();
+        arp_answer(
+            &mut SliceMut(&mut answer),
+            &question,
+            &MacAddr([2, 0x42, 10, 0, 1, 6]),
+        )
+        .unwrap();
         assert_eq!(&answer[..14], [2, 0x42, 10, 0, 1, 5, 2, 0x42, 10, 0, 1, 6, 8, 6]);
         assert_eq!(&answer[14..22], [0, 1, 8, 0, 6, 4, 0, 2]);
         assert_eq!(&answer[22..32], [2, 0x42, 10, 0, 1, 6, 10, 0, 1, 6]);
@@ -149,8 +169,14 @@ mod tests {
 
     #[test]
     fn announcements_and_replies_ask_nothing() {
-        assert_eq!(arp_question(&Slice(&arp(1, [10, 0, 1, 5], [10, 0, 1, 5]))), Ok(None));
-        assert_eq!(arp_question(&Slice(&arp(2, [10, 0, 1, 5], [10, 0, 1, 6]))), Ok(None));
+        assert_eq!(
+            arp_question(&Slice(&arp(1, [10, 0, 1, 5], [10, 0, 1, 5]))),
+            Ok(None)
+        );
+        assert_eq!(
+            arp_question(&Slice(&arp(2, [10, 0, 1, 5], [10, 0, 1, 6]))),
+            Ok(None)
+        );
     }
 
     #[test]
@@ -163,15 +189,27 @@ mod tests {
 
     #[test]
     fn an_advertisement_carries_a_valid_checksum() {
-        let question =
-            Question { sender: addr("fd00::5"), sender_mac: MacAddr([1; 6]), target: addr("fd00::6") };
+        let question = Question {
+            sender: addr("fd00::5"),
+            sender_mac: MacAddr([1; 6]),
+            target: addr("fd00::6"),
+        };
         let mut frame = [0xff; ADVERTISEMENT_LEN];
         frame[12..14].copy_from_slice(&[0x86, 0xdd]);
-        advertisement(&mut SliceMut(&mut frame), &question, &MacAddr([2, 0x42, 1, 2, 3, 4])).unwrap();
+        advertisement(
+            &mut SliceMut(&mut frame),
+            &question,
+            &MacAddr([2, 0x42, 1, 2, 3, 4]),
+        )
+        .unwrap();
         let sliced = etherparse::SlicedPacket::from_ethernet(&frame).unwrap();
-        let Some(etherparse::TransportSlice::Icmpv6(message)) = sliced.transport else { panic!("no ICMPv6") };
+        let Some(etherparse::TransportSlice::Icmpv6(message)) = sliced.transport else {
+            panic!("no ICMPv6")
+        };
         let source = IpAddr::from(question.target);
-        let (IpAddr::V6(source), IpAddr::V6(destination)) = (source, IpAddr::from(question.sender)) else { panic!() };
+        let (IpAddr::V6(source), IpAddr::V6(destination)) = (source, IpAddr::from(question.sender)) else {
+            panic!()
+        };
         assert!(message.is_checksum_valid(source.octets(), destination.octets()));
         assert_eq!(message.slice()[0], 136);
     }

@@ -86,7 +86,11 @@ pub fn parse(frame: &impl Frame) -> Result<Option<Packet>, DropReason> {
 /// As [`parse`].
 #[inline(always)]
 pub fn parse_ip(frame: &impl Frame, network: usize, v6: bool) -> Result<Packet, DropReason> {
-    let mut packet = if v6 { ipv6(frame, network)? } else { ipv4(frame, network)? };
+    let mut packet = if v6 {
+        ipv6(frame, network)?
+    } else {
+        ipv4(frame, network)?
+    };
     if packet.fragment == Fragment::Later {
         return Ok(packet);
     }
@@ -223,12 +227,24 @@ mod tests {
     #[test]
     fn tcp_over_ipv4_is_read() {
         let frame = built(
-            PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 63).tcp(1234, 80, 7, 100).syn(),
+            PacketBuilder::ethernet2([1; 6], [2; 6])
+                .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 63)
+                .tcp(1234, 80, 7, 100)
+                .syn(),
         );
         let packet = parse(&Slice(&frame)).unwrap().unwrap();
-        assert_eq!((packet.source, packet.destination), (addr("10.0.0.1"), addr("10.0.0.2")));
-        assert_eq!((packet.source_port, packet.destination_port), (1234_u16.to_be(), 80_u16.to_be()));
-        assert_eq!((packet.protocol, packet.flags, packet.ttl, packet.v6), (6, tcp::SYN, 63, false));
+        assert_eq!(
+            (packet.source, packet.destination),
+            (addr("10.0.0.1"), addr("10.0.0.2"))
+        );
+        assert_eq!(
+            (packet.source_port, packet.destination_port),
+            (1234_u16.to_be(), 80_u16.to_be())
+        );
+        assert_eq!(
+            (packet.protocol, packet.flags, packet.ttl, packet.v6),
+            (6, tcp::SYN, 63, false)
+        );
         assert_eq!((packet.network, packet.transport, packet.len), (14, 34, 47));
         assert_eq!((packet.fragment, packet.dont_fragment), (Fragment::Whole, true));
     }
@@ -236,9 +252,17 @@ mod tests {
     #[test]
     fn tcp_over_ipv6_is_read() {
         let (a, b) = ([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], [0xfd; 16]);
-        let frame = built(PacketBuilder::ethernet2([1; 6], [2; 6]).ipv6(a, b, 9).tcp(1, 2, 7, 100).ack(5));
+        let frame = built(
+            PacketBuilder::ethernet2([1; 6], [2; 6])
+                .ipv6(a, b, 9)
+                .tcp(1, 2, 7, 100)
+                .ack(5),
+        );
         let packet = parse(&Slice(&frame)).unwrap().unwrap();
-        assert_eq!((packet.source, packet.transport, packet.len), (addr("fd00::1"), 54, 67));
+        assert_eq!(
+            (packet.source, packet.transport, packet.len),
+            (addr("fd00::1"), 54, 67)
+        );
         assert_eq!((packet.flags, packet.ttl, packet.v6), (tcp::ACK, 9, true));
     }
 
@@ -254,8 +278,14 @@ mod tests {
         let at = frame.len();
         frame.extend([17, 0, 0, 1, 0xde, 0xad, 0xbe, 0xef, 0, 7, 0, 8, 0, 8, 0, 0]);
         let packet = parse(&Slice(&frame)).unwrap().unwrap();
-        assert_eq!((packet.fragment, packet.protocol, packet.transport), (Fragment::First, 17, 62));
-        assert_eq!((packet.source_port, packet.id), (7_u16.to_be(), 0xdead_beef_u32.to_be()));
+        assert_eq!(
+            (packet.fragment, packet.protocol, packet.transport),
+            (Fragment::First, 17, 62)
+        );
+        assert_eq!(
+            (packet.source_port, packet.id),
+            (7_u16.to_be(), 0xdead_beef_u32.to_be())
+        );
         frame[at + 3] = 8;
         let packet = parse(&Slice(&frame)).unwrap().unwrap();
         assert_eq!((packet.fragment, packet.source_port), (Fragment::Later, 0));
@@ -274,7 +304,11 @@ mod tests {
 
     #[test]
     fn bad_lengths_are_malformed() {
-        let mut frame = built(PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([1; 4], [2; 4], 63).tcp(1, 2, 7, 100));
+        let mut frame = built(
+            PacketBuilder::ethernet2([1; 6], [2; 6])
+                .ipv4([1; 4], [2; 4], 63)
+                .tcp(1, 2, 7, 100),
+        );
         frame[14] = 0x44;
         assert_eq!(parse(&Slice(&frame)), Err(DropReason::Malformed));
         frame[14] = 0x45;

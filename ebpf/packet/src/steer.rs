@@ -100,8 +100,18 @@ impl Steering {
         let hash = self.hash.to_be_bytes();
         let edge = self.edge.to_le_bytes();
         [
-            LOCAL, MAGIC, kind, port[0], port[1], edge[0], LOCAL, self.budget << 4 | self.hop & 15, hash[0], hash[1],
-            hash[2], edge[1],
+            LOCAL,
+            MAGIC,
+            kind,
+            port[0],
+            port[1],
+            edge[0],
+            LOCAL,
+            self.budget << 4 | self.hop & 15,
+            hash[0],
+            hash[1],
+            hash[2],
+            edge[1],
         ]
     }
 
@@ -178,6 +188,9 @@ mod tests {
         let mut steering = Steering::request(Protocol::Udp, 0x1f90_u16.to_be(), 3, 0x0102_0300);
         steering.edge = 0x0b0a;
         steering.hop = 2;
-        assert_eq!(steering.encode(), [2, 0xe5, 0b0000_1011, 0x1f, 0x90, 0x0a, 2, 2, 1, 2, 3, 0x0b]);
+        assert_eq!(
+            steering.encode(),
+            [2, 0xe5, 0b0000_1011, 0x1f, 0x90, 0x0a, 2, 2, 1, 2, 3, 0x0b]
+        );
     }
 }

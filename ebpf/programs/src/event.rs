@@ -24,13 +24,23 @@ pub(crate) struct Decision {
 pub(crate) fn wanted(config: &Config, decision: &Decision) -> bool {
     config.flags.has(ConfigFlags::WATCH)
         || decision.trace_mark != 0
-        || (decision.opened != 0 && config.sample_mask != u32::MAX && decision.opened & config.sample_mask == 0)
+        || (decision.opened != 0
+            && config.sample_mask != u32::MAX
+            && decision.opened & config.sample_mask == 0)
 }
 
 /// Reports a decision; a full ring loses it.
 #[inline(never)]
-pub(crate) fn report(hook: Hook, verdict: Verdict, reason: Option<DropReason>, packet: &Packet, decision: &Decision) {
-    let Some(mut slot) = maps::EVENTS.reserve_untyped::<Event>(0) else { return };
+pub(crate) fn report(
+    hook: Hook,
+    verdict: Verdict,
+    reason: Option<DropReason>,
+    packet: &Packet,
+    decision: &Decision,
+) {
+    let Some(mut slot) = maps::EVENTS.reserve_untyped::<Event>(0) else {
+        return;
+    };
     let event = slot.as_mut_ptr();
     // Field by field, where it stands: a copy on the stack would not fit beside the caller's.
     // SAFETY: the reservation is as large as the event and its own; every field is written.

@@ -10,10 +10,10 @@
 
 use crate::context::word;
 use crate::event::{self, Decision};
-use crate::tables;
 use crate::maps;
-use aya_ebpf::bindings::xdp_md;
+use crate::tables;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
@@ -84,7 +84,11 @@ fn ingress(ctx: &XdpContext) -> Option<u32> {
 #[inline(always)]
 fn plain(frame: &Xdp<'_>, v6: bool) -> Option<Packet> {
     let header = if v6 { ipv6::LEN } else { ipv4::LEN };
-    let next: u8 = load(frame, ethernet::LEN + if v6 { ipv6::NEXT } else { ipv4::PROTOCOL }).ok()?;
+    let next: u8 = load(
+        frame,
+        ethernet::LEN + if v6 { ipv6::NEXT } else { ipv4::PROTOCOL },
+    )
+    .ok()?;
     if next != protocol::TCP && next != protocol::UDP && next != protocol::SCTP {
         return None;
     }
@@ -113,9 +117,19 @@ fn foreign_vxlan(ctx: &XdpContext, packet: &Packet) -> Option<u32> {
     if trace_mark == 0 {
         tables::count_drop(DropReason::NotMember, u64::from(packet.len));
     }
-    let decision = Decision { trace_mark, len: u32::from(packet.len), ..Decision::default() };
+    let decision = Decision {
+        trace_mark,
+        len: u32::from(packet.len),
+        ..Decision::default()
+    };
     if event::wanted(config, &decision) {
-        event::report(Hook::IngressXdp, Verdict::Drop, Some(DropReason::NotMember), packet, &decision);
+        event::report(
+            Hook::IngressXdp,
+            Verdict::Drop,
+            Some(DropReason::NotMember),
+            packet,
+            &decision,
+        );
     }
     Some(XDP_DROP)
 }
@@ -159,7 +173,10 @@ fn forward(ctx: &XdpContext, packet: &Packet, service_index: u32, transport: Pro
     }
     let vtep = tables::vtep(backend.vtep)?;
     let len = packet.len as usize + ethernet::LEN;
-    if !vtep.flags.has(VtepFlags::RESOLVED) || u32::from(packet.len) > vtep.mtu || Xdp(ctx).data() + len > Xdp(ctx).data_end() {
+    if !vtep.flags.has(VtepFlags::RESOLVED)
+        || u32::from(packet.len) > vtep.mtu
+        || Xdp(ctx).data() + len > Xdp(ctx).data_end()
+    {
         return None;
     }
     // SAFETY: a field that XDP programs may read.
@@ -197,7 +214,10 @@ fn forward(ctx: &XdpContext, packet: &Packet, service_index: u32, transport: Pro
 
 /// Makes room for `N` bytes of outer header, and puts the steering into the Ethernet addresses behind it (`ALL` bytes).
 #[inline(always)]
-fn grow<'a, const N: usize, const ALL: usize>(ctx: &'a XdpContext, steering: &Steering) -> Option<ViewMut<'a, N>> {
+fn grow<'a, const N: usize, const ALL: usize>(
+    ctx: &'a XdpContext,
+    steering: &Steering,
+) -> Option<ViewMut<'a, N>> {
     // SAFETY: the context is the program's own.
     if unsafe { bpf_xdp_adjust_head(ctx.ctx, -(N as i32)) } != 0 {
         return None;

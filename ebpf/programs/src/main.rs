@@ -2,6 +2,16 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 // The BPF target is new to the compiler: its assembly counts as an experiment. See `context`.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::many_single_char_names,
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "programs are one function each for the verifier, and widths are those of the wire"
+)]
 
 #[cfg(target_arch = "bpf")]
 mod clock;

@@ -4,8 +4,9 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, 
 use aya_ebpf::macros::btf_map;
 use essaim_abi::maps as abi;
 use essaim_abi::{
-    Addr, Backend, Config, Counters, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, LOCAL_ADDRESS_BUCKETS,
-    LocalAddressBucket, LocalEndpoint, NetnsInfo, PORT_ENTRIES, Port, Service, SocketState, Vtep,
+    Addr, Backend, Config, Counters, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts,
+    LOCAL_ADDRESS_BUCKETS, LocalAddressBucket, LocalEndpoint, NetnsInfo, PORT_ENTRIES, Port, Service,
+    SocketState, Vtep,
 };
 
 use essaim_packet::Packet;
@@ -18,7 +19,8 @@ const NO_PREALLOC: usize = 1;
 #[btf_map]
 pub(crate) static CONFIG: Array<Config, 1, MMAPABLE> = Array::new();
 #[btf_map]
-pub(crate) static LOCAL_ADDRESSES: Array<LocalAddressBucket, { LOCAL_ADDRESS_BUCKETS as usize }, MMAPABLE> = Array::new();
+pub(crate) static LOCAL_ADDRESSES: Array<LocalAddressBucket, { LOCAL_ADDRESS_BUCKETS as usize }, MMAPABLE> =
+    Array::new();
 #[btf_map]
 pub(crate) static PORTS: Array<Port, { PORT_ENTRIES as usize }, MMAPABLE> = Array::new();
 #[btf_map]
@@ -38,13 +40,16 @@ pub(crate) static VTEP_BY_NUMBER: Array<u32, { abi::VTEP_NUMBERS as usize }, MMA
 #[btf_map]
 pub(crate) static ENDPOINT_BY_ADDR: HashMap<Addr, Endpoint, { abi::MIN_ENDPOINTS as usize }> = HashMap::new();
 #[btf_map]
-pub(crate) static ENDPOINT_BY_IFINDEX: HashMap<u32, LocalEndpoint, { abi::MAX_LOCAL_ENDPOINTS as usize }> = HashMap::new();
+pub(crate) static ENDPOINT_BY_IFINDEX: HashMap<u32, LocalEndpoint, { abi::MAX_LOCAL_ENDPOINTS as usize }> =
+    HashMap::new();
 #[btf_map]
 pub(crate) static FLOWS: HashMap<FlowKey, Flow, { abi::MAX_FLOWS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]
-pub(crate) static HALF_OPEN_FLOWS: LruHashMap<FlowKey, Flow, { abi::MAX_HALF_OPEN_FLOWS as usize }> = LruHashMap::new();
+pub(crate) static HALF_OPEN_FLOWS: LruHashMap<FlowKey, Flow, { abi::MAX_HALF_OPEN_FLOWS as usize }> =
+    LruHashMap::new();
 #[btf_map]
-pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, { abi::MAX_FRAGMENTS as usize }> = LruHashMap::new();
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts, { abi::MAX_FRAGMENTS as usize }> =
+    LruHashMap::new();
 #[btf_map]
 pub(crate) static NETNS_BY_COOKIE: HashMap<u64, NetnsInfo, { abi::MAX_NETNS as usize }> = HashMap::new();
 #[btf_map]
@@ -54,9 +59,11 @@ pub(crate) static NEXT_PICK: Array<u64, { abi::MIN_SERVICES as usize }> = Array:
 #[btf_map]
 pub(crate) static DROP_COUNTERS: PerCpuArray<Counters, { abi::DROP_REASONS as usize }> = PerCpuArray::new();
 #[btf_map]
-pub(crate) static SERVICE_COUNTERS: PerCpuArray<Counters, { abi::MIN_SERVICES as usize }> = PerCpuArray::new();
+pub(crate) static SERVICE_COUNTERS: PerCpuArray<Counters, { abi::MIN_SERVICES as usize }> =
+    PerCpuArray::new();
 #[btf_map]
-pub(crate) static BACKEND_COUNTERS: PerCpuArray<Counters, { abi::MIN_BACKENDS as usize }> = PerCpuArray::new();
+pub(crate) static BACKEND_COUNTERS: PerCpuArray<Counters, { abi::MIN_BACKENDS as usize }> =
+    PerCpuArray::new();
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<(), { abi::EVENT_BYTES as usize }> = RingBuf::new();
 #[btf_map]

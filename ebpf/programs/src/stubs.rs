@@ -3,6 +3,14 @@
 //! One store to `GENERATION` switches every hook of the node at once. Where a slot is empty the packet is left to the
 //! kernel.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::many_single_char_names,
+    clippy::needless_pass_by_value,
+    reason = "programs are one function each for the verifier, and widths are those of the wire"
+)]
 
 #[cfg(target_arch = "bpf")]
 mod bpf {

@@ -24,7 +24,9 @@ pub(crate) fn port(protocol: Protocol, port: u16) -> Option<Port> {
 /// The service with this index, where it is in use.
 #[inline(always)]
 pub(crate) fn service(index: u32) -> Option<&'static Service> {
-    maps::SERVICES.get(index).filter(|service| service.flags.has(ServiceFlags::USED))
+    maps::SERVICES
+        .get(index)
+        .filter(|service| service.flags.has(ServiceFlags::USED))
 }
 
 /// The backend with this index, where it lives.
@@ -39,7 +41,9 @@ pub(crate) fn backend(index: u32) -> Option<&'static Backend> {
 /// The VTEP with this index, where it is in use.
 #[inline(always)]
 pub(crate) fn vtep(index: u32) -> Option<&'static Vtep> {
-    maps::VTEPS.get(index).filter(|vtep| vtep.flags.has(VtepFlags::USED))
+    maps::VTEPS
+        .get(index)
+        .filter(|vtep| vtep.flags.has(VtepFlags::USED))
 }
 
 /// Whether the address is one of the node's own on the underlay.
@@ -83,7 +87,11 @@ pub(crate) fn owner(table: TableRef, slot: u32, hop: u32) -> u32 {
 /// [`DropReason::NoBackend`] where the table is empty.
 #[inline(always)]
 pub(crate) fn slot(table: TableRef, hash: u32) -> Result<u32, DropReason> {
-    if table.is_empty() { Err(DropReason::NoBackend) } else { Ok(hash::slot(hash, table.len())) }
+    if table.is_empty() {
+        Err(DropReason::NoBackend)
+    } else {
+        Ok(hash::slot(hash, table.len()))
+    }
 }
 
 /// The hash that places a client's flow on the service's table.
@@ -109,7 +117,11 @@ pub(crate) fn flow_hash(
 pub(crate) fn active(service: &Service, index: u64) -> u32 {
     let list = service.active;
     let len = list.len();
-    if len == 0 { 0 } else { entry(list.offset().wrapping_add((index % u64::from(len)) as u32)) }
+    if len == 0 {
+        0
+    } else {
+        entry(list.offset().wrapping_add((index % u64::from(len)) as u32))
+    }
 }
 
 /// Counts a packet of `bytes` bytes; `flows` is 1 where it opened one.
@@ -134,12 +146,14 @@ pub(crate) fn count_for(service: u32, backend: u32, bytes: u64, flows: u64) {
 /// Counts a flow whose packets are counted elsewhere.
 #[inline(always)]
 pub(crate) fn count_flow(service: u32, backend: u32) {
-    for cell in [maps::SERVICE_COUNTERS.get_ptr_mut(service), maps::BACKEND_COUNTERS.get_ptr_mut(backend)] {
-        if let Some(cell) = cell {
-            // SAFETY: the cell is this CPU's own and lives as long as the program.
-            let cell = unsafe { &mut *cell };
-            cell.flows = cell.flows.wrapping_add(1);
-        }
+    let cells = [
+        maps::SERVICE_COUNTERS.get_ptr_mut(service),
+        maps::BACKEND_COUNTERS.get_ptr_mut(backend),
+    ];
+    for cell in cells.into_iter().flatten() {
+        // SAFETY: the cell is this CPU's own and lives as long as the program.
+        let cell = unsafe { &mut *cell };
+        cell.flows = cell.flows.wrapping_add(1);
     }
 }
 

@@ -126,12 +126,11 @@ impl<const V6: bool> Call<V6> {
         // SAFETY: the helper takes the program's own context.
         unsafe { bpf_get_socket_cookie(self.ctx.as_ptr()) }
     }
+}
 
-    /// Lets the call fail with `ECONNREFUSED` where the program then returns 0.
-    #[inline(always)]
-    pub(super) fn fail_with_refused(&self) {
-        // SAFETY: connect and sendmsg programs may call the helper (kernel 6.1 and later). It fails for no
-        // errno.
-        unsafe { bpf_set_retval(-CONNECTION_REFUSED) };
-    }
+/// Lets the call fail with `ECONNREFUSED` where the program then returns 0.
+#[inline(always)]
+pub(super) fn fail_with_refused() {
+    // SAFETY: connect and sendmsg programs may call the helper (kernel 6.1 and later). It fails for no errno.
+    unsafe { bpf_set_retval(-CONNECTION_REFUSED) };
 }

@@ -37,25 +37,25 @@ const REFUSE: i32 = 0;
 #[cgroup_sock_addr(connect4)]
 fn connect4(ctx: SockAddrContext) -> i32 {
     let call = Call::<false>::new(ctx);
-    verdict(&call, connect(&call))
+    verdict(connect(&call))
 }
 
 #[cgroup_sock_addr(connect6)]
 fn connect6(ctx: SockAddrContext) -> i32 {
     let call = Call::<true>::new(ctx);
-    verdict(&call, connect(&call))
+    verdict(connect(&call))
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 fn sendmsg4(ctx: SockAddrContext) -> i32 {
     let call = Call::<false>::new(ctx);
-    verdict(&call, sendmsg(&call))
+    verdict(sendmsg(&call))
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 fn sendmsg6(ctx: SockAddrContext) -> i32 {
     let call = Call::<true>::new(ctx);
-    verdict(&call, sendmsg(&call))
+    verdict(sendmsg(&call))
 }
 
 #[cgroup_sock_addr(recvmsg4)]
@@ -84,13 +84,13 @@ fn getpeername6(ctx: SockAddrContext) -> i32 {
 
 /// Turns the outcome into what the kernel wants, and counts a refusal.
 #[inline(always)]
-fn verdict<const V6: bool>(call: &Call<V6>, outcome: Result<(), DropReason>) -> i32 {
+fn verdict(outcome: Result<(), DropReason>) -> i32 {
     let Err(reason) = outcome else { return PROCEED };
     if let Some(counters) = DROP_COUNTERS.get_ptr_mut(reason as u32) {
         // SAFETY: the map's value holds aligned u64 fields.
         unsafe { atomic::increment(&raw mut (*counters).packets) };
     }
-    call.fail_with_refused();
+    call::fail_with_refused();
     REFUSE
 }
 
@@ -99,7 +99,7 @@ fn verdict<const V6: bool>(call: &Call<V6>, outcome: Result<(), DropReason>) -> 
 fn netns<const V6: bool>(call: &Call<V6>) -> Option<(u64, &'static NetnsInfo)> {
     let cookie = call.netns_cookie();
     // SAFETY: an entry that is taken out meanwhile stays readable until the program ends.
-    unsafe { NETNS_BY_COOKIE.get(&cookie) }.map(|info| (cookie, info))
+    unsafe { NETNS_BY_COOKIE.get(cookie) }.map(|info| (cookie, info))
 }
 
 /// A socket is told its peer.

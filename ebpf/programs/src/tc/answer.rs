@@ -30,13 +30,25 @@ pub(super) fn refuse_here(env: &Env<'_>, reason: DropReason) -> Outcome {
 /// Tells the sender what fits, where it came in.
 #[inline(always)]
 pub(super) fn too_big_here(env: &Env<'_>, mtu: u32) -> Outcome {
-    env.call(TC_ANSWER, [DropReason::TooBig as u32, 0, 0, mtu, env.hook as u32 | BACK])
+    env.call(
+        TC_ANSWER,
+        [DropReason::TooBig as u32, 0, 0, mtu, env.hook as u32 | BACK],
+    )
 }
 
 /// Refuses a client's packet on the node that has, or should have, the task.
 #[inline(always)]
 pub(super) fn refuse(env: &Env<'_>, edge: Edge, reason: DropReason) -> Outcome {
-    env.call(TC_ANSWER, [reason as u32, edge.vtep, u32::from(edge.token), 0, env.hook as u32 | VIA_EDGE])
+    env.call(
+        TC_ANSWER,
+        [
+            reason as u32,
+            edge.vtep,
+            u32::from(edge.token),
+            0,
+            env.hook as u32 | VIA_EDGE,
+        ],
+    )
 }
 
 #[classifier]
@@ -49,12 +61,17 @@ fn answer_tc(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn answer(env: &Env<'_>) -> Outcome {
     let reason = DropReason::of(skb::cb::<0>(env.ctx) as u8).ok_or(DropReason::HelperFailed)?;
-    let edge = Edge { vtep: skb::cb::<1>(env.ctx), token: skb::cb::<2>(env.ctx) as u8 };
+    let edge = Edge {
+        vtep: skb::cb::<1>(env.ctx),
+        token: skb::cb::<2>(env.ctx) as u8,
+    };
     let mtu = skb::cb::<3>(env.ctx);
     let via_edge = skb::cb::<4>(env.ctx) & VIA_EDGE != 0;
     let packet = env.packet()?;
     // Never an answer to an error or to a part of a datagram (RFC 1122 section 3.2.2).
-    let is_error = packet.icmp_type().is_some_and(|kind| quote::is_error(packet.v6, kind));
+    let is_error = packet
+        .icmp_type()
+        .is_some_and(|kind| quote::is_error(packet.v6, kind));
     if is_error || packet.fragment == Fragment::Later {
         return Err(reason);
     }
@@ -127,8 +144,17 @@ fn into_reset(env: &Env<'_>, packet: &Packet) -> Result<bool, DropReason> {
         let payload = u32::from(packet.len)
             .saturating_sub(u32::from(packet.transport - packet.network))
             .saturating_sub(header_len);
-        let Some(reset) = reset(&header, payload) else { return Ok(false) };
-        (reset, [header.get::<u32>(tcp::SEQUENCE), header.get(tcp::ACKNOWLEDGEMENT), header.get(tcp::DATA_OFFSET)])
+        let Some(reset) = reset(&header, payload) else {
+            return Ok(false);
+        };
+        (
+            reset,
+            [
+                header.get::<u32>(tcp::SEQUENCE),
+                header.get(tcp::ACKNOWLEDGEMENT),
+                header.get(tcp::DATA_OFFSET),
+            ],
+        )
     };
     let sum = u32::from(packet.transport) + tcp::CHECKSUM as u32;
     translate::replace(env, sum, old[0], new.sequence, 4)?;
@@ -158,11 +184,20 @@ fn into_icmp(env: &Env<'_>, packet: &Packet, message: Message) -> Result<(), Dro
         return Err(DropReason::Malformed);
     }
     let (quote_sum, quote_len) = if packet.len as usize >= QUOTE {
-        (checksum::sum(&view::<QUOTE>(&Skb(env.ctx), ethernet::LEN)?), QUOTE)
+        (
+            checksum::sum(&view::<QUOTE>(&Skb(env.ctx), ethernet::LEN)?),
+            QUOTE,
+        )
     } else if packet.v6 {
-        (checksum::sum(&view::<LEAST_QUOTE_V6>(&Skb(env.ctx), ethernet::LEN)?), LEAST_QUOTE_V6)
+        (
+            checksum::sum(&view::<LEAST_QUOTE_V6>(&Skb(env.ctx), ethernet::LEN)?),
+            LEAST_QUOTE_V6,
+        )
     } else {
-        (checksum::sum(&view::<LEAST_QUOTE_V4>(&Skb(env.ctx), ethernet::LEN)?), LEAST_QUOTE_V4)
+        (
+            checksum::sum(&view::<LEAST_QUOTE_V4>(&Skb(env.ctx), ethernet::LEN)?),
+            LEAST_QUOTE_V4,
+        )
     };
     skb::resize(env.ctx, (ethernet::LEN + quote_len) as u32)?;
     let room = if packet.v6 { ICMP6_LEN } else { ICMP4_LEN };
@@ -188,7 +223,15 @@ pub(super) fn echo(env: &Env<'_>, packet: &Packet) -> Outcome {
     let at = packet.transport as usize;
     let mut header = view_mut::<{ icmp::LEN }>(&mut Skb(env.ctx), at)?;
     let old: u16 = header.get(0);
-    let new = u16::from_le_bytes([if packet.v6 { icmp::ECHO_REPLY6 } else { icmp::ECHO_REPLY }, 0]).to_le();
+    let new = u16::from_le_bytes([
+        if packet.v6 {
+            icmp::ECHO_REPLY6
+        } else {
+            icmp::ECHO_REPLY
+        },
+        0,
+    ])
+    .to_le();
     header.put(0, new);
     let sum = checksum::replace(header.get(icmp::CHECKSUM), u32::from(old), u32::from(new));
     header.put(icmp::CHECKSUM, sum);

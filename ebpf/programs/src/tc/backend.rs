@@ -2,8 +2,8 @@
 
 use super::deliver::{Edge, into_endpoint};
 use super::edge::{backend_words, caller};
-use super::translate::{self, End};
 use super::icmp_error::{self, QuoteAt};
+use super::translate::{self, End};
 use super::{Env, Outcome, answer, encapsulate, flows, skb};
 use crate::event::Decision;
 use crate::{clock, maps, tables};
@@ -11,8 +11,8 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use essaim_abi::maps::TC_BACKEND_ERROR;
 use essaim_abi::{
-    Addr, Backend, DropReason, EARLIER_OWNERS, Flow, FlowFlags, FlowKey, FlowKind, FlowState, Hook, MacAddr, Port,
-    PortFlags, Protocol, Verdict,
+    Addr, Backend, DropReason, EARLIER_OWNERS, Flow, FlowFlags, FlowKey, FlowKind, FlowState, Hook, MacAddr,
+    Port, PortFlags, Protocol, Verdict,
 };
 use essaim_packet::steer::{MAX_BUDGET, Steering};
 use essaim_packet::{Packet, flow, quote, wire};
@@ -77,7 +77,10 @@ fn backend_tc(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn steering(ctx: &TcContext) -> (Edge, Steering) {
     let (word, port) = (skb::cb::<1>(ctx), skb::cb::<3>(ctx));
-    let edge = Edge { vtep: skb::cb::<0>(ctx), token: word as u8 };
+    let edge = Edge {
+        vtep: skb::cb::<0>(ctx),
+        token: word as u8,
+    };
     let steering = Steering {
         reply: false,
         only_if_known: word >> 24 & 1 != 0,
@@ -135,7 +138,10 @@ fn backend_error(env: &Env<'_>) -> Outcome {
     let transport = protocol_of(steering.protocol).ok_or(DropReason::BadSteering)?;
     let port = tables::port(transport, steering.port).ok_or(DropReason::UnknownService)?;
     let packet = env.packet()?;
-    if !packet.icmp_type().is_some_and(|kind| quote::is_error(packet.v6, kind)) {
+    if !packet
+        .icmp_type()
+        .is_some_and(|kind| quote::is_error(packet.v6, kind))
+    {
         return Err(DropReason::BadSteering);
     }
     let quoted = env.quoted(packet)?.ok_or(DropReason::UnmatchedError)?;
@@ -191,7 +197,11 @@ fn walk(
     };
     let udp = asked.protocol == wire::protocol::UDP;
     let opens = error.is_none()
-        && if udp { steering.last || tables::owner(table, slot, 1) == 0 } else { flow::opens(packet) };
+        && if udp {
+            steering.last || tables::owner(table, slot, 1) == 0
+        } else {
+            flow::opens(packet)
+        };
     let first = u32::from(steering.hop);
     // The loop only chooses: what follows stands in the program once.
     let mut step = Step::Nobody;
@@ -205,7 +215,9 @@ fn walk(
         if index == 0 && hop > 0 {
             break;
         }
-        let Some(owner) = tables::backend(index) else { continue };
+        let Some(owner) = tables::backend(index) else {
+            continue;
+        };
         steering.hop = hop as u8;
         if owner.ifindex == 0 {
             step = Step::HandOn;
@@ -242,7 +254,16 @@ fn walk(
             deliver(env, packet, owner, index, port, &address, edge, 0)
         }
         Step::Opens => {
-            make(env, packet, &asked.key(&address, port.target_port), asked, owner, index, port, edge)?;
+            make(
+                env,
+                packet,
+                &asked.key(&address, port.target_port),
+                asked,
+                owner,
+                index,
+                port,
+                edge,
+            )?;
             deliver(env, packet, owner, index, port, &address, edge, steering.hash | 1)
         }
         Step::Conflict => refuse(env, edge, DropReason::FlowConflict, error),
@@ -254,7 +275,9 @@ fn walk(
 #[inline(always)]
 fn look(asked: &Asked, key: &FlowKey, opens: bool) -> Step {
     let udp = asked.protocol == wire::protocol::UDP;
-    let Some(found) = flows::find(key) else { return if opens { Step::Opens } else { Step::Nobody } };
+    let Some(found) = flows::find(key) else {
+        return if opens { Step::Opens } else { Step::Nobody };
+    };
     let flow = found.flow();
     let same = flow.kind == FlowKind::Ingress as u8
         && flow.translated == asked.published
@@ -273,7 +296,10 @@ fn look(asked: &Asked, key: &FlowKey, opens: bool) -> Step {
 
 /// No owner knows the flow, and the packet opens none.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "the last step of the walk, with all that the walk knows")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the last step of the walk, with all that the walk knows"
+)]
 fn nobody(
     env: &Env<'_>,
     packet: &Packet,
@@ -296,7 +322,11 @@ fn nobody(
 /// Refuses a client's packet; an ICMP error is only dropped.
 #[inline(always)]
 fn refuse(env: &Env<'_>, edge: Edge, reason: DropReason, error: Option<QuoteAt>) -> Outcome {
-    if error.is_some() { Err(reason) } else { answer::refuse(env, edge, reason) }
+    if error.is_some() {
+        Err(reason)
+    } else {
+        answer::refuse(env, edge, reason)
+    }
 }
 
 /// Every owner was asked about a UDP flow and none knows it: the first one makes it.
@@ -312,7 +342,9 @@ fn last_word(
 ) -> Outcome {
     let service = tables::service(port.service).ok_or(DropReason::UnknownService)?;
     let index = tables::owner(service.maglev, slot, 0);
-    let Some(owner) = tables::backend(index) else { return answer::refuse(env, edge, DropReason::NoBackend) };
+    let Some(owner) = tables::backend(index) else {
+        return answer::refuse(env, edge, DropReason::NoBackend);
+    };
     steering.hop = 0;
     steering.last = true;
     steering.only_if_known = false;
@@ -320,13 +352,25 @@ fn last_word(
         return hand_on(env, packet, owner.vtep, steering, port.service, index, edge);
     }
     let address = owner.addr_like(&asked.client);
-    make(env, packet, &asked.key(&address, port.target_port), asked, owner, index, port, edge)?;
+    make(
+        env,
+        packet,
+        &asked.key(&address, port.target_port),
+        asked,
+        owner,
+        index,
+        port,
+        edge,
+    )?;
     deliver(env, packet, owner, index, port, &address, edge, steering.hash | 1)
 }
 
 /// Enters the flow that the packet opens.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one call site per way to open a flow; a struct would only rename them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call site per way to open a flow; a struct would only rename them"
+)]
 fn make(
     env: &Env<'_>,
     packet: &Packet,
@@ -343,7 +387,11 @@ fn make(
         translated_port: asked.published_port,
         kind: FlowKind::Ingress as u8,
         state: FlowState::HalfOpen as u8,
-        flags: if port.flags.has(PortFlags::DSR) { FlowFlags::DSR } else { FlowFlags::NONE },
+        flags: if port.flags.has(PortFlags::DSR) {
+            FlowFlags::DSR
+        } else {
+            FlowFlags::NONE
+        },
         edge_token: edge.token,
         reserved: [0; 2],
         service: port.service,
@@ -371,7 +419,10 @@ pub(super) fn mark_translated(slot: u32) {
 
 /// Translates the packet and delivers it to the task.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "one call site per way to find the flow; a struct would only rename them")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call site per way to find the flow; a struct would only rename them"
+)]
 fn deliver(
     env: &Env<'_>,
     packet: &Packet,
@@ -420,6 +471,12 @@ fn hand_on(
     if steering.budget > MAX_BUDGET {
         return Err(DropReason::HandedOnTooOften);
     }
-    let decision = Decision { service, backend, vtep, vni: env.config.ingress_vni, ..Decision::default() };
+    let decision = Decision {
+        service,
+        backend,
+        vtep,
+        vni: env.config.ingress_vni,
+        ..Decision::default()
+    };
     encapsulate::to_vtep(env, packet, vtep, env.config.ingress_vni, &steering, &decision)
 }

@@ -50,23 +50,50 @@ pub(super) struct Edge {
 
 /// To the client: through the edge that its packet came by, or from here where that is this node.
 #[inline(always)]
-pub(super) fn to_client(env: &Env<'_>, packet: &Packet, edge: Edge, client: &Addr, decision: &Decision) -> Outcome {
+pub(super) fn to_client(
+    env: &Env<'_>,
+    packet: &Packet,
+    edge: Edge,
+    client: &Addr,
+    decision: &Decision,
+) -> Outcome {
     if edge.vtep == env.config.own_vtep {
         return at_edge(env, packet, edge.token, client, decision);
     }
-    let decision = Decision { vtep: edge.vtep, vni: env.config.ingress_vni, ..*decision };
-    encapsulate::to_vtep(env, packet, edge.vtep, env.config.ingress_vni, &Steering::reply(edge.token), &decision)
+    let decision = Decision {
+        vtep: edge.vtep,
+        vni: env.config.ingress_vni,
+        ..*decision
+    };
+    encapsulate::to_vtep(
+        env,
+        packet,
+        edge.vtep,
+        env.config.ingress_vni,
+        &Steering::reply(edge.token),
+        &decision,
+    )
 }
 
 /// Out at the edge, past its stack: to an endpoint of this node, or out of the uplink where the client came in.
 #[inline(always)]
-pub(super) fn at_edge(env: &Env<'_>, packet: &Packet, token: u8, client: &Addr, decision: &Decision) -> Outcome {
+pub(super) fn at_edge(
+    env: &Env<'_>,
+    packet: &Packet,
+    token: u8,
+    client: &Addr,
+    decision: &Decision,
+) -> Outcome {
     if token == 0 {
         // SAFETY: the value is not kept.
         let endpoint = unsafe { maps::ENDPOINT_BY_ADDR.get(client) }.ok_or(DropReason::UnknownDestination)?;
         return match EndpointKind::of(endpoint.kind) {
             Some(EndpointKind::Local | EndpointKind::ThisNode) => {
-                let decision = Decision { ifindex: endpoint.ifindex, vni: endpoint.vni, ..*decision };
+                let decision = Decision {
+                    ifindex: endpoint.ifindex,
+                    vni: endpoint.vni,
+                    ..*decision
+                };
                 env.report(Verdict::Delivered, None, packet, &decision);
                 into_endpoint(env, endpoint.ifindex, &endpoint.mac, &MacAddr::GATEWAY)
             }
@@ -90,7 +117,12 @@ pub(super) fn at_edge(env: &Env<'_>, packet: &Packet, token: u8, client: &Addr, 
 /// Out of an uplink; the kernel finds the next hop.
 #[inline(always)]
 pub(super) fn out(env: &Env<'_>, packet: &Packet, ifindex: u32, decision: &Decision) -> Outcome {
-    env.report(Verdict::Forwarded, None, packet, &Decision { ifindex, ..*decision });
+    env.report(
+        Verdict::Forwarded,
+        None,
+        packet,
+        &Decision { ifindex, ..*decision },
+    );
     // SAFETY: no parameters: the helper looks the route and the neighbour up by the packet's destination.
     Ok(unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) } as i32)
 }

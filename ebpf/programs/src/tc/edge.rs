@@ -75,7 +75,9 @@ fn edge(env: &Env<'_>) -> Outcome {
         if owner == 0 && hop > 0 {
             break;
         }
-        let Some(backend) = tables::backend(owner) else { continue };
+        let Some(backend) = tables::backend(owner) else {
+            continue;
+        };
         if hop > 0 && packet.protocol != wire::protocol::UDP && flow::opens(packet) {
             break;
         }
@@ -92,10 +94,20 @@ fn edge(env: &Env<'_>) -> Outcome {
         };
         env.count_for(port.service, owner, 0);
         if backend.ifindex != 0 || port.flags.has(PortFlags::HOST) {
-            let edge = Edge { vtep: env.config.own_vtep, token };
+            let edge = Edge {
+                vtep: env.config.own_vtep,
+                token,
+            };
             return env.call(TC_BACKEND, backend_words(edge, &steering, env.hook));
         }
-        let sent = encapsulate::to_vtep(env, packet, backend.vtep, env.config.ingress_vni, &steering, &decision);
+        let sent = encapsulate::to_vtep(
+            env,
+            packet,
+            backend.vtep,
+            env.config.ingress_vni,
+            &steering,
+            &decision,
+        );
         if sent == Err(DropReason::TooBig) {
             return answer::too_big_here(env, tables::vtep(backend.vtep).map_or(0, |vtep| vtep.mtu));
         }

@@ -68,15 +68,38 @@ pub(super) fn to_vtep(
         env.report(Verdict::Tunnelled, None, packet, decision);
         return through_device(env, &vtep.addr, vni, addresses);
     }
-    env.report(Verdict::Encapsulated, None, packet, &Decision { ifindex: vtep.ifindex, ..*decision });
-    let hash =
-        hash::of_flow(&packet.source, &packet.destination, packet.source_port, packet.destination_port, packet.protocol);
+    env.report(
+        Verdict::Encapsulated,
+        None,
+        packet,
+        &Decision {
+            ifindex: vtep.ifindex,
+            ..*decision
+        },
+    );
+    let hash = hash::of_flow(
+        &packet.source,
+        &packet.destination,
+        packet.source_port,
+        packet.destination_port,
+        packet.protocol,
+    );
     let inner_len = skb::len(env.ctx) as u16;
     if vtep.flags.has(VtepFlags::V6) {
-        let mut to = grow::<{ encap::LEN_V6 }, { encap::LEN_V6 + ethernet::LEN }>(env, ENCAP_L3_IPV6, packet, addresses)?;
+        let mut to = grow::<{ encap::LEN_V6 }, { encap::LEN_V6 + ethernet::LEN }>(
+            env,
+            ENCAP_L3_IPV6,
+            packet,
+            addresses,
+        )?;
         encap::write_v6(&mut to, vtep, vni, inner_len, hash);
     } else {
-        let mut to = grow::<{ encap::LEN_V4 }, { encap::LEN_V4 + ethernet::LEN }>(env, ENCAP_L3_IPV4, packet, addresses)?;
+        let mut to = grow::<{ encap::LEN_V4 }, { encap::LEN_V4 + ethernet::LEN }>(
+            env,
+            ENCAP_L3_IPV4,
+            packet,
+            addresses,
+        )?;
         encap::write_v4(&mut to, vtep, vni, inner_len, hash);
     }
     redirect(vtep)
@@ -114,13 +137,21 @@ fn grow<'a, const N: usize, const ALL: usize>(
     }
     let mut to = view_mut::<ALL>(&mut Skb(env.ctx), 0)?;
     addresses.put(&mut to, N);
-    to.put(N + ethernet::TYPE, if packet.v6 { ethernet::IPV6 } else { ethernet::IPV4 });
+    to.put(
+        N + ethernet::TYPE,
+        if packet.v6 { ethernet::IPV6 } else { ethernet::IPV4 },
+    );
     Ok(to.narrow())
 }
 
 /// Leaves the outer header to the kernel: it resolves the neighbour, and fragments where the outer packet is too long.
 #[inline(always)]
-pub(super) fn through_device(env: &Env<'_>, remote: &Addr, vni: u32, addresses: &impl InnerAddresses) -> Outcome {
+pub(super) fn through_device(
+    env: &Env<'_>,
+    remote: &Addr,
+    vni: u32,
+    addresses: &impl InnerAddresses,
+) -> Outcome {
     {
         let mut header = view_mut::<{ ethernet::LEN }>(&mut Skb(env.ctx), 0)?;
         addresses.put(&mut header, 0);
@@ -147,5 +178,12 @@ fn tunnel(ctx: &TcContext, remote: &Addr, vni: u32) -> i64 {
         u64::from(BPF_F_ZERO_CSUM_TX | BPF_F_TUNINFO_IPV6)
     };
     // SAFETY: the key lives on the stack and its size is given.
-    unsafe { bpf_skb_set_tunnel_key(ctx.skb.skb, &raw mut key, size_of::<bpf_tunnel_key>() as u32, flags) }
+    unsafe {
+        bpf_skb_set_tunnel_key(
+            ctx.skb.skb,
+            &raw mut key,
+            size_of::<bpf_tunnel_key>() as u32,
+            flags,
+        )
+    }
 }

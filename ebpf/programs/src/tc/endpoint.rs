@@ -11,8 +11,8 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use essaim_abi::maps::{TC_EDGE, TC_ICMP_ERROR, TC_REPLY, TC_VIP};
 use essaim_abi::{
-    Addr, DropReason, Endpoint, EndpointKind, FlowKey, Hook, LocalEndpoint, LocalEndpointFlags, MacAddr, Protocol,
-    Verdict,
+    Addr, DropReason, Endpoint, EndpointKind, FlowKey, Hook, LocalEndpoint, LocalEndpointFlags, MacAddr,
+    Protocol, Verdict,
 };
 use essaim_packet::wire::{ethernet, icmp, protocol};
 use essaim_packet::{Fragment, Packet, neighbour, quote, view};
@@ -26,7 +26,8 @@ fn endpoint_tc(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn endpoint(env: &Env<'_>) -> Outcome {
     // SAFETY: the value is not kept beyond this program.
-    let own = unsafe { maps::ENDPOINT_BY_IFINDEX.get(skb::ifindex(env.ctx)) }.ok_or(DropReason::UnknownInterface)?;
+    let own = unsafe { maps::ENDPOINT_BY_IFINDEX.get(skb::ifindex(env.ctx)) }
+        .ok_or(DropReason::UnknownInterface)?;
     skb::pull(env.ctx);
     let header = view::<{ ethernet::LEN }>(&Skb(env.ctx), 0)?;
     if header.mac(ethernet::SOURCE) != own.mac {
@@ -37,7 +38,10 @@ fn endpoint(env: &Env<'_>) -> Outcome {
         return arp(env, own);
     }
     let packet = env.packet()?;
-    if packet.v6 && (packet.source.is_link_local() || packet.source.is_unspecified() || packet.destination.is_multicast())
+    if packet.v6
+        && (packet.source.is_link_local()
+            || packet.source.is_unspecified()
+            || packet.destination.is_multicast())
     {
         return link(env, own, packet);
     }
@@ -54,19 +58,22 @@ fn endpoint(env: &Env<'_>) -> Outcome {
         return env.call(TC_ICMP_ERROR, [1, 0, 0, 0, Hook::EndpointTc as u32]);
     }
     // SAFETY: the value is not kept beyond this program.
-    match unsafe { maps::ENDPOINT_BY_ADDR.get(packet.destination) } {
-        Some(to) => {
-            if to.kind != EndpointKind::Vip as u8 && may_be_translated(own.slot) && is_reply(packet) {
-                return env.call(TC_REPLY, [0, 0, 0, 0, Hook::EndpointTc as u32]);
-            }
-            within(env, own, packet, to)
-        }
-        None => {
-            if is_reply(packet) {
-                return env.call(TC_REPLY, [0, 0, 0, 0, Hook::EndpointTc as u32]);
-            }
-            outside(env, own, packet)
-        }
+    let to = unsafe { maps::ENDPOINT_BY_ADDR.get(packet.destination) };
+    // Replies within the overlay are rare, and the endpoint's word tells where there can be none.
+    let maybe_reply = to.is_none_or(|to| to.kind != EndpointKind::Vip as u8 && may_be_translated(own.slot));
+    if maybe_reply && is_reply(packet) {
+        return env.call(TC_REPLY, [0, 0, 0, 0, Hook::EndpointTc as u32]);
+    }
+    onward(env, own, packet, to)
+}
+
+/// To an overlay address, or to one that is not.
+#[inline(always)]
+fn onward(env: &Env<'_>, own: &LocalEndpoint, packet: &mut Packet, to: Option<&Endpoint>) -> Outcome {
+    if let Some(to) = to {
+        within(env, own, packet, to)
+    } else {
+        outside(env, own, packet)
     }
 }
 
@@ -74,12 +81,12 @@ fn endpoint(env: &Env<'_>) -> Outcome {
 #[inline(always)]
 pub(super) fn route(env: &Env<'_>, packet: &mut Packet) -> Outcome {
     // SAFETY: the value is not kept beyond this program.
-    let own = unsafe { maps::ENDPOINT_BY_IFINDEX.get(skb::ifindex(env.ctx)) }.ok_or(DropReason::UnknownInterface)?;
+    let own = unsafe { maps::ENDPOINT_BY_IFINDEX.get(skb::ifindex(env.ctx)) }
+        .ok_or(DropReason::UnknownInterface)?;
     // SAFETY: the value is not kept beyond this program.
-    match unsafe { maps::ENDPOINT_BY_ADDR.get(packet.destination) } {
-        Some(to) => within(env, own, packet, to),
-        None => outside(env, own, packet),
-    }
+    onward(env, own, packet, unsafe {
+        maps::ENDPOINT_BY_ADDR.get(packet.destination)
+    })
 }
 
 /// Neighbour discovery, and what else is said on the link.
@@ -107,7 +114,9 @@ fn mac_of(own: &LocalEndpoint, target: &Addr) -> Option<MacAddr> {
 
 #[inline(always)]
 fn arp(env: &Env<'_>, own: &LocalEndpoint) -> Outcome {
-    let Some(question) = neighbour::arp_question(&Skb(env.ctx))? else { return Ok(TC_ACT_SHOT) };
+    let Some(question) = neighbour::arp_question(&Skb(env.ctx))? else {
+        return Ok(TC_ACT_SHOT);
+    };
     if question.sender != Addr::v4(own.addr4) || question.sender_mac != own.mac {
         return Err(DropReason::SpoofedArp);
     }
@@ -118,7 +127,9 @@ fn arp(env: &Env<'_>, own: &LocalEndpoint) -> Outcome {
 
 #[inline(always)]
 fn solicitation(env: &Env<'_>, own: &LocalEndpoint) -> Outcome {
-    let Some(question) = neighbour::solicitation(&Skb(env.ctx))? else { return Ok(TC_ACT_SHOT) };
+    let Some(question) = neighbour::solicitation(&Skb(env.ctx))? else {
+        return Ok(TC_ACT_SHOT);
+    };
     if question.sender != own.addr6 && !question.sender.is_link_local() {
         return Err(DropReason::SpoofedArp);
     }
@@ -148,8 +159,12 @@ fn within(env: &Env<'_>, own: &LocalEndpoint, packet: &mut Packet, to: &Endpoint
                 guard(env, packet)?;
             }
             vip::restore(env, packet, to.slot)?;
-            let decision =
-                Decision { ifindex: to.ifindex, vni: to.vni, backend: to.backend, ..Decision::default() };
+            let decision = Decision {
+                ifindex: to.ifindex,
+                vni: to.vni,
+                backend: to.backend,
+                ..Decision::default()
+            };
             env.report(Verdict::Delivered, None, packet, &decision);
             into_endpoint(env, to.ifindex, &to.mac, &own.mac)
         }
@@ -157,8 +172,20 @@ fn within(env: &Env<'_>, own: &LocalEndpoint, packet: &mut Packet, to: &Endpoint
             if kind == EndpointKind::OtherNode {
                 guard(env, packet)?;
             }
-            let decision = Decision { vtep: to.index, vni: to.vni, backend: to.backend, ..Decision::default() };
-            let sent = encapsulate::to_vtep(env, packet, to.index, to.vni, &Unicast(to.mac, own.mac), &decision);
+            let decision = Decision {
+                vtep: to.index,
+                vni: to.vni,
+                backend: to.backend,
+                ..Decision::default()
+            };
+            let sent = encapsulate::to_vtep(
+                env,
+                packet,
+                to.index,
+                to.vni,
+                &Unicast(to.mac, own.mac),
+                &decision,
+            );
             if sent == Err(DropReason::TooBig) {
                 return answer::too_big_here(env, tables::vtep(to.index).map_or(0, |vtep| vtep.mtu));
             }
@@ -225,7 +252,15 @@ fn outside(env: &Env<'_>, own: &LocalEndpoint, packet: &Packet) -> Outcome {
     }
     // The kernel routes it: it must look like a packet for this host.
     set_macs(env, &MacAddr::GATEWAY, &own.mac)?;
-    env.report(Verdict::Pass, None, packet, &Decision { vni: own.vni, ..Decision::default() });
+    env.report(
+        Verdict::Pass,
+        None,
+        packet,
+        &Decision {
+            vni: own.vni,
+            ..Decision::default()
+        },
+    );
     skb::set_host(env.ctx);
     Ok(PASS)
 }
@@ -250,6 +285,9 @@ fn guard(env: &Env<'_>, packet: &Packet) -> Result<(), DropReason> {
         protocol::TCP => port == config.gossip_port || port == config.manager_port,
         _ => false,
     };
-    if forbidden { Err(DropReason::ForbiddenPort) } else { Ok(()) }
+    if forbidden {
+        Err(DropReason::ForbiddenPort)
+    } else {
+        Ok(())
+    }
 }
-

@@ -34,6 +34,10 @@ impl Found {
 
     /// The entry, where it stands.
     #[inline(always)]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the entry belongs to the map, not to this handle"
+    )]
     fn entry(&self) -> &mut Flow {
         // SAFETY: as in `flow`; another CPU may write the same words, each of which is whole.
         unsafe { &mut *self.entry }
@@ -131,12 +135,18 @@ fn state_of(number: u8) -> FlowState {
 /// The idle time of a state, in jiffies.
 #[inline(always)]
 pub(super) fn timeout(env: &Env<'_>, service: Option<&Service>, protocol: u8, state: FlowState) -> u32 {
-    let Some(service) = service else { return env.config.half_open_timeout };
+    let Some(service) = service else {
+        return env.config.half_open_timeout;
+    };
     match state {
         FlowState::HalfOpen => env.config.half_open_timeout,
         FlowState::Closing => service.closing_timeout,
         FlowState::Established => {
-            if protocol == wire::protocol::UDP { service.udp_timeout } else { service.established_timeout }
+            if protocol == wire::protocol::UDP {
+                service.udp_timeout
+            } else {
+                service.established_timeout
+            }
         }
     }
 }
@@ -152,7 +162,9 @@ pub(super) fn open(env: &Env<'_>, key: &FlowKey, flow: &Flow) -> Result<(), Drop
     }
     // A flow that idled out or whose backend is gone makes room for the new one.
     let _absent = maps::FLOWS.remove(key);
-    maps::HALF_OPEN_FLOWS.insert(key, flow, 0).map_err(|_| DropReason::FlowTableFull)
+    maps::HALF_OPEN_FLOWS
+        .insert(key, flow, 0)
+        .map_err(|_| DropReason::FlowTableFull)
 }
 
 /// Gives a later fragment the ports that the first one carried, and remembers those of a first one.
@@ -166,7 +178,10 @@ pub(super) fn add_ports(env: &Env<'_>, hook: Hook, packet: &mut Packet) -> Resul
     }
     let key = fragment_key(packet, hook);
     if packet.fragment == Fragment::First {
-        let ports = FragmentPorts { source: packet.source_port, destination: packet.destination_port };
+        let ports = FragmentPorts {
+            source: packet.source_port,
+            destination: packet.destination_port,
+        };
         if !env.dry() {
             let _full = maps::FRAGMENTS.insert(key, ports, 0);
         }

@@ -44,10 +44,18 @@ fn icmp_error(env: &Env<'_>) -> Outcome {
 /// From the world, about a packet that a published port sent: to the node that has the task.
 #[inline(always)]
 fn from_uplink(env: &Env<'_>, packet: &Packet, quoted: &Packet) -> Outcome {
-    let Some(transport) = Protocol::of_ip(quoted.protocol) else { return Ok(PASS) };
-    let Some(port) = tables::port(transport, quoted.source_port) else { return Ok(PASS) };
-    let Some(service) = tables::service(port.service) else { return Ok(PASS) };
-    let Some(token) = token(env.config, skb::ifindex(env.ctx)) else { return Ok(PASS) };
+    let Some(transport) = Protocol::of_ip(quoted.protocol) else {
+        return Ok(PASS);
+    };
+    let Some(port) = tables::port(transport, quoted.source_port) else {
+        return Ok(PASS);
+    };
+    let Some(service) = tables::service(port.service) else {
+        return Ok(PASS);
+    };
+    let Some(token) = token(env.config, skb::ifindex(env.ctx)) else {
+        return Ok(PASS);
+    };
     if !tables::is_local(&quoted.source) {
         return Ok(PASS);
     }
@@ -68,14 +76,31 @@ fn from_uplink(env: &Env<'_>, packet: &Packet, quoted: &Packet) -> Outcome {
         if owner == 0 && hop > 0 {
             break;
         }
-        let Some(backend) = tables::backend(owner) else { continue };
+        let Some(backend) = tables::backend(owner) else {
+            continue;
+        };
         steering.hop = hop as u8;
         if backend.ifindex != 0 {
-            let edge = Edge { vtep: env.config.own_vtep, token };
+            let edge = Edge {
+                vtep: env.config.own_vtep,
+                token,
+            };
             return env.call(TC_BACKEND, backend_words(edge, &steering, env.hook));
         }
-        let decision = Decision { service: port.service, backend: owner, vtep: backend.vtep, ..Decision::default() };
-        return encapsulate::to_vtep(env, packet, backend.vtep, env.config.ingress_vni, &steering, &decision);
+        let decision = Decision {
+            service: port.service,
+            backend: owner,
+            vtep: backend.vtep,
+            ..Decision::default()
+        };
+        return encapsulate::to_vtep(
+            env,
+            packet,
+            backend.vtep,
+            env.config.ingress_vni,
+            &steering,
+            &decision,
+        );
     }
     Err(DropReason::NoBackend)
 }
@@ -100,7 +125,15 @@ pub(super) fn to_backend(
     };
     translate_quote(env, packet, at, &end)?;
     translate::end(env, packet, End::Destination, &address, 0, true)?;
-    env.report(Verdict::Delivered, None, packet, &Decision { ifindex: backend.ifindex, ..Decision::default() });
+    env.report(
+        Verdict::Delivered,
+        None,
+        packet,
+        &Decision {
+            ifindex: backend.ifindex,
+            ..Decision::default()
+        },
+    );
     into_endpoint(env, backend.ifindex, &backend.mac, &MacAddr::GATEWAY)
 }
 
@@ -116,7 +149,9 @@ fn from_endpoint(env: &Env<'_>, packet: &mut Packet, quoted: &Packet) -> Outcome
         protocol: quoted.protocol,
         reserved: [0; 3],
     };
-    let Some(found) = flows::find(&key) else { return endpoint::route(env, packet) };
+    let Some(found) = flows::find(&key) else {
+        return endpoint::route(env, packet);
+    };
     let flow = found.flow();
     if flow.kind != FlowKind::Ingress as u8 {
         return endpoint::route(env, packet);
@@ -130,8 +165,15 @@ fn from_endpoint(env: &Env<'_>, packet: &mut Packet, quoted: &Packet) -> Outcome
     };
     translate_quote(env, packet, QuoteAt::of(quoted), &end)?;
     translate::end(env, packet, End::Source, &flow.translated, 0, true)?;
-    let edge = Edge { vtep: flow.edge_vtep, token: flow.edge_token };
-    let decision = Decision { service: flow.service, backend: flow.backend, ..Decision::default() };
+    let edge = Edge {
+        vtep: flow.edge_vtep,
+        token: flow.edge_token,
+    };
+    let decision = Decision {
+        service: flow.service,
+        backend: flow.backend,
+        ..Decision::default()
+    };
     to_client(env, packet, edge, &packet.destination, &decision)
 }
 
@@ -139,7 +181,9 @@ fn from_endpoint(env: &Env<'_>, packet: &mut Packet, quoted: &Packet) -> Outcome
 /// backend itself speaks.
 #[inline(always)]
 pub(super) fn restore(env: &Env<'_>, packet: &Packet) -> Result<(), DropReason> {
-    let Ok(Some(quoted)) = env.quoted(packet) else { return Ok(()) };
+    let Ok(Some(quoted)) = env.quoted(packet) else {
+        return Ok(());
+    };
     let key = FlowKey {
         remote: quoted.destination,
         local: quoted.source,
@@ -148,7 +192,9 @@ pub(super) fn restore(env: &Env<'_>, packet: &Packet) -> Result<(), DropReason> 
         protocol: quoted.protocol,
         reserved: [0; 3],
     };
-    let Some(found) = flows::find(&key) else { return Ok(()) };
+    let Some(found) = flows::find(&key) else {
+        return Ok(());
+    };
     let flow = found.flow();
     if flow.kind != FlowKind::Reverse as u8 {
         return Ok(());
@@ -177,7 +223,10 @@ pub(super) struct QuoteAt {
 impl QuoteAt {
     #[inline(always)]
     pub(super) const fn of(quoted: &Packet) -> Self {
-        Self { network: quoted.network, transport: quoted.transport }
+        Self {
+            network: quoted.network,
+            transport: quoted.transport,
+        }
     }
 }
 
@@ -195,17 +244,30 @@ struct QuotedEnd<'a> {
 ///
 /// In IPv4 the quoted header's checksum balances its address in the ICMP checksum; in IPv6 nothing does.
 #[inline(always)]
-fn translate_quote(env: &Env<'_>, packet: &Packet, at: QuoteAt, end: &QuotedEnd<'_>) -> Result<(), DropReason> {
+fn translate_quote(
+    env: &Env<'_>,
+    packet: &Packet,
+    at: QuoteAt,
+    end: &QuotedEnd<'_>,
+) -> Result<(), DropReason> {
     let source = end.which == End::Source;
     let network = at.network as usize;
     let mut change = u64::from(!u32::from(end.old_port)) + u64::from(u32::from(end.new_port));
     if packet.v6 {
         let mut header = view_mut::<{ ipv6::LEN }>(&mut Skb(env.ctx), network)?;
-        header.put_address(if source { ipv6::SOURCE } else { ipv6::DESTINATION }, end.new, true);
+        header.put_address(
+            if source { ipv6::SOURCE } else { ipv6::DESTINATION },
+            end.new,
+            true,
+        );
         change += translate::sum_of_change(end.old, end.new, true);
     } else {
         let mut header = view_mut::<{ ipv4::LEN }>(&mut Skb(env.ctx), network)?;
-        header.put_address(if source { ipv4::SOURCE } else { ipv4::DESTINATION }, end.new, false);
+        header.put_address(
+            if source { ipv4::SOURCE } else { ipv4::DESTINATION },
+            end.new,
+            false,
+        );
         let sum = checksum::replace(header.get(ipv4::CHECKSUM), end.old.v4_word(), end.new.v4_word());
         header.put(ipv4::CHECKSUM, sum);
     }

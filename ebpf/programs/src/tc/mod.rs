@@ -69,13 +69,22 @@ impl<'a> Env<'a> {
     #[inline(always)]
     fn new(ctx: &'a TcContext, hook: Hook) -> Option<Self> {
         let config = tables::config()?;
-        let trace_mark = if config.trace_mark != 0 && skb::mark(ctx) == config.trace_mark { config.trace_mark } else { 0 };
+        let trace_mark = if config.trace_mark != 0 && skb::mark(ctx) == config.trace_mark {
+            config.trace_mark
+        } else {
+            0
+        };
         if (trace_mark != 0 || config.flags.has(ConfigFlags::WATCH))
             && let Err(_) = set_aside(0, &NO_PACKET)
         {
             return None;
         }
-        Some(Self { ctx, config, hook, trace_mark })
+        Some(Self {
+            ctx,
+            config,
+            hook,
+            trace_mark,
+        })
     }
 
     #[inline(always)]
@@ -105,7 +114,11 @@ impl<'a> Env<'a> {
     /// Reports a decision where somebody wants to know.
     #[inline(always)]
     fn report(&self, verdict: Verdict, reason: Option<DropReason>, packet: &Packet, decision: &Decision) {
-        let decision = Decision { trace_mark: self.trace_mark, len: skb::len(self.ctx), ..*decision };
+        let decision = Decision {
+            trace_mark: self.trace_mark,
+            len: skb::len(self.ctx),
+            ..*decision
+        };
         if event::wanted(self.config, &decision) {
             event::report(self.hook, verdict, reason, packet, &decision);
         }
@@ -125,7 +138,11 @@ impl<'a> Env<'a> {
         if !self.dry() {
             tables::count_drop(reason, u64::from(skb::len(self.ctx)));
         }
-        let decision = Decision { trace_mark: self.trace_mark, len: skb::len(self.ctx), ..Decision::default() };
+        let decision = Decision {
+            trace_mark: self.trace_mark,
+            len: skb::len(self.ctx),
+            ..Decision::default()
+        };
         if event::wanted(self.config, &decision)
             && let Some(packet) = maps::PACKETS.get(0)
         {

@@ -43,9 +43,11 @@ fn tunnel(ctx: &TcContext) -> Result<(u32, Addr), DropReason> {
         return Ok((key.tunnel_id, Addr::v4(remote.to_be())));
     }
     // SAFETY: as above; the helper refuses the flag where the underlay is IPv4.
-    if unsafe { bpf_skb_get_tunnel_key(ctx.skb.skb, &raw mut key, size, u64::from(BPF_F_TUNINFO_IPV6)) } == 0 {
+    if unsafe { bpf_skb_get_tunnel_key(ctx.skb.skb, &raw mut key, size, u64::from(BPF_F_TUNINFO_IPV6)) } == 0
+    {
         // SAFETY: the helper has filled in the IPv6 member.
-        return Ok((key.tunnel_id, Addr { words: unsafe { key.__bindgen_anon_1.remote_ipv6 } }));
+        let remote = unsafe { key.__bindgen_anon_1.remote_ipv6 };
+        return Ok((key.tunnel_id, Addr { words: remote }));
     }
     Err(DropReason::HelperFailed)
 }
@@ -67,7 +69,8 @@ fn inner(env: &Env<'_>) -> Outcome {
         }
     }
     // SAFETY: the value is not kept beyond this program.
-    let endpoint = unsafe { maps::ENDPOINT_BY_ADDR.get(packet.destination) }.ok_or(DropReason::UnknownDestination)?;
+    let endpoint =
+        unsafe { maps::ENDPOINT_BY_ADDR.get(packet.destination) }.ok_or(DropReason::UnknownDestination)?;
     if endpoint.vni != vni {
         return Err(DropReason::UnknownVni);
     }
@@ -79,7 +82,12 @@ fn inner(env: &Env<'_>) -> Outcome {
     let header = view::<12>(&Skb(env.ctx), 0)?;
     let source = header.mac(6);
     vip::restore(env, packet, endpoint.slot)?;
-    let decision = Decision { ifindex: endpoint.ifindex, vni, backend: endpoint.backend, ..Decision::default() };
+    let decision = Decision {
+        ifindex: endpoint.ifindex,
+        vni,
+        backend: endpoint.backend,
+        ..Decision::default()
+    };
     env.report(Verdict::Delivered, None, packet, &decision);
     into_endpoint(env, endpoint.ifindex, &endpoint.mac, &source)
 }
@@ -96,11 +104,20 @@ fn steered(env: &Env<'_>, packet: &Packet, steering: &Steering, vtep: u32) -> Ou
                 _ => return Err(DropReason::BadSteering),
             }
         };
-        let edge = Edge { vtep, token: steering.token };
+        let edge = Edge {
+            vtep,
+            token: steering.token,
+        };
         return env.call(TC_BACKEND, backend_words(edge, steering, Hook::OverlayTc));
     }
     if steering.token != 0 {
         translate::decrement_ttl(env, packet)?;
     }
-    at_edge(env, packet, steering.token, &packet.destination, &Decision::default())
+    at_edge(
+        env,
+        packet,
+        steering.token,
+        &packet.destination,
+        &Decision::default(),
+    )
 }

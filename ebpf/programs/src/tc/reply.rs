@@ -28,7 +28,10 @@ fn reply(env: &Env<'_>) -> Outcome {
     if flow.kind != FlowKind::Ingress as u8 {
         return Err(DropReason::NotEstablished);
     }
-    let edge = Edge { vtep: flow.edge_vtep, token: flow.edge_token };
+    let edge = Edge {
+        vtep: flow.edge_vtep,
+        token: flow.edge_token,
+    };
     let here = edge.vtep == env.config.own_vtep;
     let direct = !here && edge.token != 0 && flow.flags.has(FlowFlags::DSR);
     if !here && !direct {
@@ -42,13 +45,24 @@ fn reply(env: &Env<'_>) -> Outcome {
     if let Some(vtep) = tables::vtep(env.config.own_vtep) {
         translate::clamp_mss(env, packet, vtep.mtu)?;
     }
-    match translate::end(env, packet, End::Source, &flow.translated, flow.translated_port, true) {
+    match translate::end(
+        env,
+        packet,
+        End::Source,
+        &flow.translated,
+        flow.translated_port,
+        true,
+    ) {
         Err(DropReason::TtlExceeded) => return answer::refuse_here(env, DropReason::TtlExceeded),
         other => other?,
     }
     packet.source = flow.translated;
     packet.source_port = flow.translated_port;
-    let decision = Decision { service: flow.service, backend: flow.backend, ..Decision::default() };
+    let decision = Decision {
+        service: flow.service,
+        backend: flow.backend,
+        ..Decision::default()
+    };
     if direct {
         return out(env, packet, env.config.uplinks[0], &decision);
     }

@@ -119,5 +119,9 @@ pub(super) fn set_host(ctx: &TcContext) {
 #[inline(always)]
 pub(super) fn resize(ctx: &TcContext, len: u32) -> Result<(), DropReason> {
     // SAFETY: the context is the program's own.
-    if unsafe { bpf_skb_change_tail(ctx.skb.skb, len, 0) } == 0 { Ok(()) } else { Err(DropReason::HelperFailed) }
+    if unsafe { bpf_skb_change_tail(ctx.skb.skb, len, 0) } == 0 {
+        Ok(())
+    } else {
+        Err(DropReason::HelperFailed)
+    }
 }

@@ -38,7 +38,7 @@ fn checksum_at(packet: &Packet) -> Option<(u32, u64)> {
 ///
 /// # Errors
 /// [`DropReason::TtlExceeded`] where the TTL runs out; [`DropReason::UnsupportedProtocol`] where the port of SCTP would
-/// have to change, which its CRC32c covers; the packet is unchanged then.
+/// have to change, which its `CRC32c` covers; the packet is unchanged then.
 #[inline(always)]
 pub(super) fn end(
     env: &Env<'_>,
@@ -78,7 +78,9 @@ pub(super) fn end(
 /// The sum of the new address less that of the old one.
 #[inline(always)]
 pub(super) fn sum_of_change(old: &Addr, new: &Addr, v6: bool) -> u64 {
-    let gone = Addr { words: [!old.words[0], !old.words[1], !old.words[2], !old.words[3]] };
+    let gone = Addr {
+        words: [!old.words[0], !old.words[1], !old.words[2], !old.words[3]],
+    };
     checksum::sum_of_address(new, v6) + checksum::sum_of_address(&gone, v6)
 }
 
@@ -133,7 +135,15 @@ fn write(
     let network = packet.network as usize;
     if packet.v6 {
         let mut header = view_mut::<{ ipv6::LEN }>(&mut Skb(env.ctx), network)?;
-        header.put_address(if which == End::Source { ipv6::SOURCE } else { ipv6::DESTINATION }, new, true);
+        header.put_address(
+            if which == End::Source {
+                ipv6::SOURCE
+            } else {
+                ipv6::DESTINATION
+            },
+            new,
+            true,
+        );
         if routed {
             header.put(ipv6::HOP_LIMIT, packet.ttl - 1);
         }
@@ -141,7 +151,15 @@ fn write(
     }
     let mut header = view_mut::<{ ipv4::LEN }>(&mut Skb(env.ctx), network)?;
     let mut sum = checksum::replace(header.get(ipv4::CHECKSUM), old.v4_word(), new.v4_word());
-    header.put_address(if which == End::Source { ipv4::SOURCE } else { ipv4::DESTINATION }, new, false);
+    header.put_address(
+        if which == End::Source {
+            ipv4::SOURCE
+        } else {
+            ipv4::DESTINATION
+        },
+        new,
+        false,
+    );
     if routed {
         let ttl: u16 = header.get(ipv4::TTL);
         let less = u16::from_le(ttl).wrapping_sub(1).to_le();
@@ -167,7 +185,8 @@ const MAX_OPTIONS: usize = 4;
 /// Lowers the MSS of a SYN to what fits packets of `mtu` bytes (RFC 9293 section 3.7.1).
 #[inline(always)]
 pub(super) fn clamp_mss(env: &Env<'_>, packet: &Packet, mtu: u32) -> Result<(), DropReason> {
-    if packet.protocol != protocol::TCP || packet.flags & tcp::SYN == 0 || packet.fragment != Fragment::Whole {
+    if packet.protocol != protocol::TCP || packet.flags & tcp::SYN == 0 || packet.fragment != Fragment::Whole
+    {
         return Ok(());
     }
     let headers = if packet.v6 { ipv6::LEN } else { ipv4::LEN } + tcp::LEN;
@@ -186,7 +205,13 @@ pub(super) fn clamp_mss(env: &Env<'_>, packet: &Packet, mtu: u32) -> Result<(), 
                 let new = (limit as u16).to_be();
                 // An option at an odd offset would need its bytes swapped in the sum; senders align it.
                 if (at - transport) & 1 == 0 {
-                    replace(env, u32::from(packet.transport) + tcp::CHECKSUM as u32, u32::from(mss), u32::from(new), 2)?;
+                    replace(
+                        env,
+                        u32::from(packet.transport) + tcp::CHECKSUM as u32,
+                        u32::from(mss),
+                        u32::from(new),
+                        2,
+                    )?;
                     view_mut::<2>(&mut Skb(env.ctx), at + 2)?.put(0, new);
                 }
             }

@@ -20,7 +20,11 @@ fn uplink(env: &Env<'_>) -> Outcome {
     let Ok(packet) = env.packet() else { return Ok(PASS) };
     let cb = [0, 0, 0, 0, Hook::UplinkTc as u32];
     if packet.fragment == Fragment::Later {
-        return if flows::knows_fragment(packet, Hook::UplinkTc) { env.call(TC_EDGE, cb) } else { Ok(PASS) };
+        return if flows::knows_fragment(packet, Hook::UplinkTc) {
+            env.call(TC_EDGE, cb)
+        } else {
+            Ok(PASS)
+        };
     }
     if let Some(kind) = packet.icmp_type() {
         if quote::is_error(packet.v6, kind) && tables::is_local(&packet.destination) {
@@ -28,7 +32,9 @@ fn uplink(env: &Env<'_>) -> Outcome {
         }
         return Ok(PASS);
     }
-    let Some(transport) = Protocol::of_ip(packet.protocol) else { return Ok(PASS) };
+    let Some(transport) = Protocol::of_ip(packet.protocol) else {
+        return Ok(PASS);
+    };
     if tables::port(transport, packet.destination_port).is_none() || !tables::is_local(&packet.destination) {
         return Ok(PASS);
     }

@@ -13,7 +13,8 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 
 use essaim_abi::{
-    Backend, DropReason, Flow, FlowFlags, FlowKey, FlowKind, FlowState, Hook, MacAddr, Service, ServiceFlags, Verdict,
+    Backend, DropReason, Flow, FlowFlags, FlowKey, FlowKind, FlowState, Hook, MacAddr, Service, ServiceFlags,
+    Verdict,
 };
 use essaim_packet::wire::{icmp, protocol};
 use essaim_packet::{Packet, flow, hash, quote};
@@ -70,9 +71,8 @@ fn vip(env: &Env<'_>) -> Outcome {
         if flow.kind == FlowKind::Reverse as u8 && flow.flags.has(FlowFlags::HAIRPIN) {
             return hairpin_reply(env, packet, &flow);
         }
-        let reopens = packet.protocol != protocol::UDP
-            && flow::opens(packet)
-            && flow.state == FlowState::Closing as u8;
+        let reopens =
+            packet.protocol != protocol::UDP && flow::opens(packet) && flow.state == FlowState::Closing as u8;
         if flow.kind == FlowKind::Forward as u8 && !reopens {
             let backend = tables::backend(flow.backend).ok_or(DropReason::NoBackend)?;
             keep_pair(env, &key, &flow, &found, packet)?;
@@ -135,9 +135,16 @@ fn pick<'a>(env: &Env<'_>, index: u32, service: &'a Service, packet: &Packet) ->
 fn reverse_key(key: &FlowKey, backend: &Backend, hairpin: bool) -> FlowKey {
     if hairpin {
         // The task answers the VIP, from the port that was asked.
-        FlowKey { remote_port: key.local_port, local_port: key.remote_port, ..*key }
+        FlowKey {
+            remote_port: key.local_port,
+            local_port: key.remote_port,
+            ..*key
+        }
     } else {
-        FlowKey { remote: backend.addr_like(&key.local), ..*key }
+        FlowKey {
+            remote: backend.addr_like(&key.local),
+            ..*key
+        }
     }
 }
 
@@ -159,7 +166,11 @@ fn open_pair(
         translated_port: packet.destination_port,
         kind: FlowKind::Forward as u8,
         state: FlowState::HalfOpen as u8,
-        flags: if hairpin { FlowFlags::HAIRPIN } else { FlowFlags::NONE },
+        flags: if hairpin {
+            FlowFlags::HAIRPIN
+        } else {
+            FlowFlags::NONE
+        },
         edge_token: 0,
         reserved: [0; 2],
         service,
@@ -167,10 +178,19 @@ fn open_pair(
         backend_generation: backend.generation,
         edge_vtep: 0,
         seen: clock::now(),
-        timeout: flows::timeout(env, tables::service(service), packet.protocol, FlowState::HalfOpen),
+        timeout: flows::timeout(
+            env,
+            tables::service(service),
+            packet.protocol,
+            FlowState::HalfOpen,
+        ),
     };
     flows::open(env, key, &forward)?;
-    let reverse = Flow { translated: packet.destination, kind: FlowKind::Reverse as u8, ..forward };
+    let reverse = Flow {
+        translated: packet.destination,
+        kind: FlowKind::Reverse as u8,
+        ..forward
+    };
     flows::open(env, &reverse_key(key, backend, hairpin), &reverse)?;
     if !env.dry() {
         mark_translated(slot);
@@ -242,9 +262,23 @@ fn send(
         }
     }
     if address == packet.source {
-        translate::end(env, packet, End::Source, &packet.destination, packet.source_port, false)?;
+        translate::end(
+            env,
+            packet,
+            End::Source,
+            &packet.destination,
+            packet.source_port,
+            false,
+        )?;
     }
-    translate::end(env, packet, End::Destination, &address, packet.destination_port, false)?;
+    translate::end(
+        env,
+        packet,
+        End::Destination,
+        &address,
+        packet.destination_port,
+        false,
+    )?;
     if backend.ifindex != 0 {
         env.report(Verdict::Delivered, None, packet, &decision);
         return into_endpoint(env, backend.ifindex, &backend.mac, &MacAddr::GATEWAY);
@@ -267,19 +301,37 @@ fn hairpin_reply(env: &Env<'_>, packet: &Packet, flow: &Flow) -> Outcome {
             flows::touch(env, &forward, &found, packet, false)?;
         }
     }
-    translate::end(env, packet, End::Source, &packet.destination, packet.source_port, false)?;
-    translate::end(env, packet, End::Destination, &packet.source, packet.destination_port, false)?;
+    translate::end(
+        env,
+        packet,
+        End::Source,
+        &packet.destination,
+        packet.source_port,
+        false,
+    )?;
+    translate::end(
+        env,
+        packet,
+        End::Destination,
+        &packet.source,
+        packet.destination_port,
+        false,
+    )?;
     into_endpoint(env, backend.ifindex, &backend.mac, &MacAddr::GATEWAY)
 }
 
 /// Gives a backend's answer the VIP as its source, where the endpoint with this slot asked the VIP.
 #[inline(always)]
 pub(super) fn restore(env: &Env<'_>, packet: &mut Packet, slot: u32) -> Result<(), DropReason> {
-    if !maps::TRANSLATED.get(slot).is_some_and(|word| *word != 0) {
+    if maps::TRANSLATED.get(slot).is_none_or(|word| *word == 0) {
         return Ok(());
     }
     if let Some(kind) = packet.icmp_type() {
-        return if quote::is_error(packet.v6, kind) { icmp_error::restore(env, packet) } else { Ok(()) };
+        return if quote::is_error(packet.v6, kind) {
+            icmp_error::restore(env, packet)
+        } else {
+            Ok(())
+        };
     }
     if !packet.has_ports() {
         return Ok(());
@@ -290,7 +342,9 @@ pub(super) fn restore(env: &Env<'_>, packet: &mut Packet, slot: u32) -> Result<(
     }
     let packet = &*packet;
     let key = received(packet);
-    let Some(found) = flows::find(&key) else { return Ok(()) };
+    let Some(found) = flows::find(&key) else {
+        return Ok(());
+    };
     let flow = found.flow();
     if flow.kind != FlowKind::Reverse as u8 {
         return Ok(());
@@ -299,11 +353,21 @@ pub(super) fn restore(env: &Env<'_>, packet: &mut Packet, slot: u32) -> Result<(
         let replied = flow.flags.has(FlowFlags::REPLIED);
         flows::touch(env, &key, &found, packet, false)?;
         if !replied {
-            let forward = FlowKey { remote: flow.translated, ..key };
+            let forward = FlowKey {
+                remote: flow.translated,
+                ..key
+            };
             if let Some(found) = flows::find(&forward) {
                 flows::touch(env, &forward, &found, packet, false)?;
             }
         }
     }
-    translate::end(env, packet, End::Source, &flow.translated, flow.translated_port, false)
+    translate::end(
+        env,
+        packet,
+        End::Source,
+        &flow.translated,
+        flow.translated_port,
+        false,
+    )
 }
