@@ -274,4 +274,14 @@ pub enum Problem {
         /// The port.
         port: u16,
     },
+    /// A translation that the programs refuse.
+    #[error(
+        "port {published} of SCTP goes to port {target}: expected the same, since SCTP's checksum covers the port"
+    )]
+    SctpTranslated {
+        /// The published port.
+        published: u16,
+        /// The tasks' port.
+        target: u16,
+    },
 }

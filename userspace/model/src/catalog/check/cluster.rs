@@ -304,6 +304,7 @@ impl<'c> Checker<'c> {
         let ingress = catalog.ingress_network();
         let mut names = HashMap::new();
         let mut vteps: HashMap<IpAddr, &str> = HashMap::new();
+        let mut numbers: HashMap<u32, &str> = HashMap::new();
         for (index, node) in catalog.nodes.iter().enumerate() {
             let at = root.index(index);
             if let Some(first) = duplicate(&mut names, &node.name, "another node") {
@@ -345,6 +346,19 @@ impl<'c> Checker<'c> {
                 Owner::Node(&node.name),
                 &node.overlay,
             );
+            if let Some(number) = node_number(&node.overlay)
+                && let Some(first) = duplicate(&mut numbers, number, node.name.as_str())
+            {
+                let (value, first) = (number.to_string(), format!("node {first}"));
+                self.found(
+                    at.field("overlay"),
+                    Problem::Duplicate {
+                        what: "node number (the low 16 bits of the overlay address)",
+                        value,
+                        first,
+                    },
+                );
+            }
             for subnet in &ingress.subnets {
                 if !node
                     .overlay
@@ -356,4 +370,13 @@ impl<'c> Checker<'c> {
             }
         }
     }
+}
+
+/// The number that names a node to the programs, as [`essaim_abi::Vtep::number`] says; `None` without an address.
+fn node_number(overlay: &[IpAddr]) -> Option<u32> {
+    let address = overlay.iter().min()?;
+    Some(match address {
+        IpAddr::V4(address) => address.to_bits() & 0xffff,
+        IpAddr::V6(address) => u32::from(address.segments()[7]),
+    })
 }

@@ -74,6 +74,10 @@ impl<'c> Checker<'c> {
                 );
             }
         }
+        if port.protocol == Protocol::Sctp && port.published != port.target {
+            let (published, target) = (port.published, port.target);
+            self.found(at.field("target"), Problem::SctpTranslated { published, target });
+        }
         if MASQUERADE_PORTS.contains(&port.published) {
             self.found(
                 at.field("published"),

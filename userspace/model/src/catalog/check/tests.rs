@@ -242,6 +242,11 @@ fn values_are_checked_one_by_one() {
         ),
         (
             "target = 80",
+            "protocol = \"sctp\"\ntarget = 80",
+            "services.web.ports[0].target: port 8080 of SCTP goes to port 80: expected the same, since SCTP's checksum covers the port",
+        ),
+        (
+            "target = 80",
             "target = 80\nmode = \"all\"",
             "services.web.ports[0].mode: \"all\" is not ingress or host",
         ),
