@@ -107,8 +107,15 @@ fn driver_tc(ctx: TcContext) -> i32 {
         // SAFETY: the context is the program's own.
         unsafe { bpf_skb_adjust_room(skb, -over, BPF_ADJ_ROOM_MAC, FIXED_GSO) };
     }
+    // Word by word: the verifier wants each access at a constant offset of the context.
     // SAFETY: words of the context that tc programs may write.
-    unsafe { (*skb).cb = driver.cb };
+    unsafe {
+        (&raw mut (*skb).cb[0]).write_volatile(driver.cb[0]);
+        (&raw mut (*skb).cb[1]).write_volatile(driver.cb[1]);
+        (&raw mut (*skb).cb[2]).write_volatile(driver.cb[2]);
+        (&raw mut (*skb).cb[3]).write_volatile(driver.cb[3]);
+        (&raw mut (*skb).cb[4]).write_volatile(driver.cb[4]);
+    }
     let mut frame = Bytes(ctx.data()..ctx.data_end());
     let Ok(mut to) = view_mut::<TEMPLATE_LEN>(&mut frame, 0) else { return TC_ACT_SHOT };
     write(&mut to, driver);

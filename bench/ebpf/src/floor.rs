@@ -66,5 +66,5 @@ fn ok_tc(_: TcContext) -> i32 {
 fn peer_tc(_: TcContext) -> i32 {
     let Some(driver) = driver() else { return TC_ACT_OK as i32 };
     // SAFETY: the helper has no condition.
-    unsafe { bpf_redirect_peer(driver.ifindex, 0) as i32 }
+    unsafe { bpf_redirect_peer(driver.peer, 0) as i32 }
 }

@@ -21,12 +21,12 @@ pub struct Driver {
     /// 1 where the template is IPv6, 0 where it is IPv4: the flow's upper 16 bits change the low half of the source
     /// address, its lower 16 bits are the source port.
     pub v6: u32,
-    /// The interface that `generate_xdp` and `peer_tc` redirect to.
+    /// The interface that `generate_xdp` redirects to.
     pub ifindex: u32,
     /// The words of `cb` that `driver_tc` sets.
     pub cb: [u32; 5],
-    /// Zero.
-    pub reserved: u32,
+    /// The interface that `peer_tc` redirects to.
+    pub peer: u32,
 }
 
 const _: () = assert!(size_of::<Driver>() == TEMPLATE_LEN + 48 && align_of::<Driver>() == 8);
@@ -46,7 +46,7 @@ impl Driver {
             pair(self.v6, self.ifindex),
             pair(a, b),
             pair(c, d),
-            pair(e, self.reserved),
+            pair(e, self.peer),
         ];
         let mut words = [0; DRIVER_WORDS];
         for (word, value) in words.iter_mut().zip(self.template.iter().chain(&rest)) {
@@ -93,7 +93,7 @@ mod tests {
             v6: 1,
             ifindex: 6,
             cb: [7, 8, 9, 10, 11],
-            reserved: 0,
+            peer: 12,
         };
         // SAFETY: the struct has no padding (asserted above) and u64's alignment.
         let bytes: [u64; DRIVER_WORDS] = unsafe { core::mem::transmute(driver) };

@@ -86,8 +86,22 @@ pub fn parse(frame: &impl Frame) -> Result<Option<Packet>, DropReason> {
 /// As [`parse`].
 #[inline(always)]
 pub fn parse_ip(frame: &impl Frame, network: usize, v6: bool) -> Result<Packet, DropReason> {
+    parse_with(frame, network, v6, true)
+}
+
+/// As [`parse_ip`], extension headers not followed: for quoted packets, where each path more doubles the verifier's work.
+///
+/// # Errors
+/// As [`parse`].
+#[inline(always)]
+pub(crate) fn parse_quoted(frame: &impl Frame, network: usize, v6: bool) -> Result<Packet, DropReason> {
+    parse_with(frame, network, v6, false)
+}
+
+#[inline(always)]
+fn parse_with(frame: &impl Frame, network: usize, v6: bool, extensions: bool) -> Result<Packet, DropReason> {
     let mut packet = if v6 {
-        ipv6(frame, network)?
+        ipv6(frame, network, extensions)?
     } else {
         ipv4(frame, network)?
     };
@@ -149,7 +163,7 @@ fn ipv4(frame: &impl Frame, network: usize) -> Result<Packet, DropReason> {
 }
 
 #[inline(always)]
-fn ipv6(frame: &impl Frame, network: usize) -> Result<Packet, DropReason> {
+fn ipv6(frame: &impl Frame, network: usize, extensions: bool) -> Result<Packet, DropReason> {
     let header: View<'_, { ipv6::LEN }> = view(frame, network)?;
     if header.get::<u8>(0) >> 4 != 6 {
         return Err(DropReason::Malformed);
@@ -171,6 +185,10 @@ fn ipv6(frame: &impl Frame, network: usize) -> Result<Packet, DropReason> {
         id: 0,
     };
     let mut at = network + ipv6::LEN;
+    if !extensions {
+        packet.transport = at as u16;
+        return Ok(packet);
+    }
     for _ in 0..ipv6::MAX_EXTENSIONS {
         let kind = packet.protocol;
         if kind == ipv6::FRAGMENT {

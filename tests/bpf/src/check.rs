@@ -34,7 +34,10 @@ fn ip(packet: &[u8], is_v6: bool) -> Result<(), String> {
         let header = packet.get(..40).ok_or("short IPv6 header")?;
         let len = word(header, 4)?;
         if packet.len() != 40 + len {
-            return Err(format!("IPv6 payload length {len}, found {} bytes", packet.len() - 40));
+            return Err(format!(
+                "IPv6 payload length {len}, found {} bytes",
+                packet.len() - 40
+            ));
         }
         let (mut next, mut at) = (header[6], 40);
         loop {
@@ -67,7 +70,12 @@ fn ip(packet: &[u8], is_v6: bool) -> Result<(), String> {
     if word(header, 6)? & 0x3fff != 0 {
         return Ok(());
     }
-    transport(v4(&header[12..16]), v4(&header[16..20]), header[9], &packet[header_len..])
+    transport(
+        v4(&header[12..16]),
+        v4(&header[16..20]),
+        header[9],
+        &packet[header_len..],
+    )
 }
 
 fn transport(source: IpAddr, destination: IpAddr, protocol: u8, segment: &[u8]) -> Result<(), String> {
@@ -77,7 +85,11 @@ fn transport(source: IpAddr, destination: IpAddr, protocol: u8, segment: &[u8]) 
             if segment.len() < 20 {
                 return Err("short TCP header".to_owned());
             }
-            if sums(segment) { Ok(()) } else { Err(format!("TCP checksum {:04x}", word(segment, 16)?)) }
+            if sums(segment) {
+                Ok(())
+            } else {
+                Err(format!("TCP checksum {:04x}", word(segment, 16)?))
+            }
         }
         17 => {
             let (port, len, sum) = (word(segment, 2)?, word(segment, 4)?, word(segment, 6)?);
@@ -90,19 +102,35 @@ fn transport(source: IpAddr, destination: IpAddr, protocol: u8, segment: &[u8]) 
                 }
                 return sound(&segment[16..]).map_err(|error| format!("inner: {error}"));
             }
-            if sum == 0 && source.is_ipv4() || sums(segment) { Ok(()) } else { Err(format!("UDP checksum {sum:04x}")) }
+            if sum == 0 && source.is_ipv4() || sums(segment) {
+                Ok(())
+            } else {
+                Err(format!("UDP checksum {sum:04x}"))
+            }
         }
         132 => {
             let mut bytes = segment.to_vec();
             bytes.get_mut(8..12).ok_or("short SCTP header")?.fill(0);
             let crc = checksum::crc32c(&bytes).to_le_bytes();
-            if segment[8..12] == crc { Ok(()) } else { Err("SCTP CRC32c".to_owned()) }
+            if segment[8..12] == crc {
+                Ok(())
+            } else {
+                Err("SCTP CRC32c".to_owned())
+            }
         }
         1 => {
-            if checksum::internet(segment) == 0 { Ok(()) } else { Err(format!("ICMP checksum {:04x}", word(segment, 2)?)) }
+            if checksum::internet(segment) == 0 {
+                Ok(())
+            } else {
+                Err(format!("ICMP checksum {:04x}", word(segment, 2)?))
+            }
         }
         58 => {
-            if sums(segment) { Ok(()) } else { Err(format!("ICMPv6 checksum {:04x}", word(segment, 2)?)) }
+            if sums(segment) {
+                Ok(())
+            } else {
+                Err(format!("ICMPv6 checksum {:04x}", word(segment, 2)?))
+            }
         }
         _ => Ok(()),
     }

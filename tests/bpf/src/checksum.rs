@@ -1,4 +1,4 @@
-//! The Internet checksum (RFC 1071) by the letter, and CRC32c (RFC 9260 appendix A).
+//! The Internet checksum (RFC 1071) by the letter, and `CRC32c` (RFC 9260 appendix A).
 
 use std::net::IpAddr;
 
@@ -30,19 +30,25 @@ pub(crate) fn transport(source: IpAddr, destination: IpAddr, protocol: u8, segme
             bytes.extend(len.to_be_bytes());
             bytes.extend([0, 0, 0, protocol]);
         }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => panic!("{source} and {destination} do not mix"),
+        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+            panic!("{source} and {destination} do not mix")
+        }
     }
     bytes.extend(segment);
     internet(&bytes)
 }
 
-/// CRC32c, bit by bit.
+/// `CRC32c`, bit by bit.
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {
         crc ^= u32::from(*byte);
         for _ in 0..8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+            crc = if crc & 1 == 1 {
+                crc >> 1 ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            };
         }
     }
     !crc
@@ -54,7 +60,10 @@ mod tests {
 
     #[test]
     fn published_vectors_hold() {
-        assert_eq!(internet(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
+        assert_eq!(
+            internet(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            !0xddf2
+        );
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
     }
 }

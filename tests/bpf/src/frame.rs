@@ -127,7 +127,8 @@ impl Packet {
         }
     }
 
-    /// A TCP segment with sequence number 1000 and acknowledgement number 5000 (where ACK is set) and `data`.
+    /// A TCP segment with sequence number 1000 and acknowledgement number 5000 (where ACK is set) and `data`; a SYN offers
+    /// an MSS of 1200.
     pub fn tcp(source: (&str, u16), destination: (&str, u16), flags: u8, data: &[u8]) -> Self {
         Self::new(
             source.0,
@@ -139,7 +140,11 @@ impl Packet {
                 acknowledgement: if flags & Tcp::ACK == 0 { 0 } else { 5000 },
                 flags,
                 window: 0xfaf0,
-                options: if flags & Tcp::SYN == 0 { Vec::new() } else { vec![2, 4, 5, 0x78] },
+                options: if flags & Tcp::SYN == 0 {
+                    Vec::new()
+                } else {
+                    vec![2, 4, 0x04, 0xb0]
+                },
                 data: data.to_vec(),
             }),
         )
@@ -150,18 +155,40 @@ impl Packet {
         Self::new(
             source.0,
             destination.0,
-            Payload::Udp { source: source.1, destination: destination.1, no_checksum: false, data: data.to_vec() },
+            Payload::Udp {
+                source: source.1,
+                destination: destination.1,
+                no_checksum: false,
+                data: data.to_vec(),
+            },
         )
     }
 
     /// An SCTP packet with one chunk.
     pub fn sctp(source: (&str, u16), destination: (&str, u16), chunk: u8) -> Self {
-        Self::new(source.0, destination.0, Payload::Sctp { source: source.1, destination: destination.1, chunk })
+        Self::new(
+            source.0,
+            destination.0,
+            Payload::Sctp {
+                source: source.1,
+                destination: destination.1,
+                chunk,
+            },
+        )
     }
 
     /// An ICMP or ICMPv6 message.
     pub fn icmp(source: &str, destination: &str, kind: u8, code: u8, word: [u8; 4], body: &[u8]) -> Self {
-        Self::new(source, destination, Payload::Icmp { kind, code, word, body: body.to_vec() })
+        Self::new(
+            source,
+            destination,
+            Payload::Icmp {
+                kind,
+                code,
+                word,
+                body: body.to_vec(),
+            },
+        )
     }
 
     /// A packet of TCP (6), UDP (17) or SCTP (132) that opens a flow.
@@ -179,7 +206,9 @@ impl Packet {
     pub fn from(mut self, address: &str, port: u16) -> Self {
         self.source = address.parse().unwrap();
         match &mut self.payload {
-            Payload::Tcp(Tcp { source, .. }) | Payload::Udp { source, .. } | Payload::Sctp { source, .. } => *source = port,
+            Payload::Tcp(Tcp { source, .. }) | Payload::Udp { source, .. } | Payload::Sctp { source, .. } => {
+                *source = port;
+            }
             Payload::Icmp { .. } | Payload::Raw(..) => {}
         }
         self
@@ -244,7 +273,12 @@ impl Packet {
                 bytes.extend(&tcp.data);
                 self.sum(&mut bytes, 16);
             }
-            Payload::Udp { source, destination, no_checksum, data } => {
+            Payload::Udp {
+                source,
+                destination,
+                no_checksum,
+                data,
+            } => {
                 bytes.extend(source.to_be_bytes());
                 bytes.extend(destination.to_be_bytes());
                 bytes.extend(u16::try_from(8 + data.len()).unwrap().to_be_bytes());
@@ -257,7 +291,11 @@ impl Packet {
                     }
                 }
             }
-            Payload::Sctp { source, destination, chunk } => {
+            Payload::Sctp {
+                source,
+                destination,
+                chunk,
+            } => {
                 bytes.extend(source.to_be_bytes());
                 bytes.extend(destination.to_be_bytes());
                 bytes.extend([0, 0, 0, 1, 0, 0, 0, 0]);
@@ -265,7 +303,12 @@ impl Packet {
                 let crc = checksum::crc32c(&bytes);
                 bytes[8..12].copy_from_slice(&crc.to_le_bytes());
             }
-            Payload::Icmp { kind, code, word, body } => {
+            Payload::Icmp {
+                kind,
+                code,
+                word,
+                body,
+            } => {
                 bytes.extend([*kind, *code, 0, 0]);
                 bytes.extend(word);
                 bytes.extend(body);
@@ -300,7 +343,9 @@ impl Packet {
                 bytes.extend([0x40 | u8::try_from(header_len / 4).unwrap(), self.tos]);
                 bytes.extend(u16::try_from(header_len + payload.len()).unwrap().to_be_bytes());
                 bytes.extend(u16::try_from(self.id).unwrap().to_be_bytes());
-                let fragment = self.fragment.map_or(0, |part| part.offset | u16::from(part.more) << 13);
+                let fragment = self
+                    .fragment
+                    .map_or(0, |part| part.offset | u16::from(part.more) << 13);
                 bytes.extend((fragment | u16::from(self.df) << 14).to_be_bytes());
                 bytes.extend([self.ttl, self.protocol(), 0, 0]);
                 bytes.extend(source.octets());
@@ -323,13 +368,19 @@ impl Packet {
                     next = 60;
                 }
                 bytes.extend([0x60 | self.tos >> 4, self.tos << 4, 0, 0]);
-                bytes.extend(u16::try_from(extensions.len() + payload.len()).unwrap().to_be_bytes());
+                bytes.extend(
+                    u16::try_from(extensions.len() + payload.len())
+                        .unwrap()
+                        .to_be_bytes(),
+                );
                 bytes.extend([next, self.ttl]);
                 bytes.extend(source.octets());
                 bytes.extend(destination.octets());
                 bytes.extend(extensions);
             }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => panic!("families do not mix: {self:?}"),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+                panic!("families do not mix: {self:?}")
+            }
         }
         bytes.extend(payload);
         bytes
@@ -341,8 +392,15 @@ impl Packet {
         let mut parts = Vec::new();
         let mut at = 0;
         for end in cuts.iter().copied().chain([whole.len()]) {
-            let fragment = Fragment { offset: u16::try_from(at / 8).unwrap(), more: end != whole.len() };
-            let part = Self { fragment: Some(fragment), df: false, ..self.clone() };
+            let fragment = Fragment {
+                offset: u16::try_from(at / 8).unwrap(),
+                more: end != whole.len(),
+            };
+            let part = Self {
+                fragment: Some(fragment),
+                df: false,
+                ..self.clone()
+            };
             parts.push(part.carrying(&whole[at..end]));
             at = end;
         }
@@ -360,14 +418,20 @@ pub fn ethernet(destination: MacAddr, source: MacAddr, packet: &[u8]) -> Vec<u8>
     let mut bytes = Vec::new();
     bytes.extend(destination.0);
     bytes.extend(source.0);
-    bytes.extend(if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] });
+    bytes.extend(if packet[0] >> 4 == 4 {
+        [0x08, 0x00]
+    } else {
+        [0x86, 0xdd]
+    });
     bytes.extend(packet);
     bytes
 }
 
 /// The Ethernet address of the endpoint with an IPv4 address.
 pub fn mac_of(address: &str) -> MacAddr {
-    let IpAddr::V4(address) = address.parse().unwrap() else { panic!("{address} is not of IPv4") };
+    let IpAddr::V4(address) = address.parse().unwrap() else {
+        panic!("{address} is not of IPv4")
+    };
     let [a, b, c, d] = address.octets();
     MacAddr([0x02, 0x42, a, b, c, d])
 }

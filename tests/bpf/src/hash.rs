@@ -20,17 +20,25 @@ fn words(address: IpAddr) -> Vec<u64> {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     };
-    octets.chunks(4).map(|word| u64::from(u32::from_le_bytes([word[0], word[1], word[2], word[3]]))).collect()
+    octets
+        .chunks(4)
+        .map(|word| u64::from(u32::from_le_bytes([word[0], word[1], word[2], word[3]])))
+        .collect()
 }
 
 /// The hash of a flow's addresses, ports (host order) and protocol.
 pub fn of_flow(client: (IpAddr, u16), published: (IpAddr, u16), protocol: u8) -> u32 {
     let (from, to) = (words(client.0), words(published.0));
-    let ports = u64::from(client.1.swap_bytes()) << 32 | u64::from(published.1.swap_bytes()) << 8 | u64::from(protocol);
+    let ports = u64::from(client.1.swap_bytes()) << 32
+        | u64::from(published.1.swap_bytes()) << 8
+        | u64::from(protocol);
     let state = if from.len() == 1 {
         mix(K2, from[0] << 32 | to[0])
     } else {
-        [&from, &to].into_iter().flat_map(|words| words.chunks(2)).fold(K2, |state, pair| mix(state, pair[0] << 32 | pair[1]))
+        [&from, &to]
+            .into_iter()
+            .flat_map(|words| words.chunks(2))
+            .fold(K2, |state, pair| mix(state, pair[0] << 32 | pair[1]))
     };
     finish(mix(state, ports))
 }
@@ -41,6 +49,10 @@ pub fn of_client(client: IpAddr) -> u32 {
     if words.len() == 1 {
         finish(mix(K2, words[0]))
     } else {
-        finish(words.chunks(2).fold(K2, |state, pair| mix(state, pair[0] << 32 | pair[1])))
+        finish(
+            words
+                .chunks(2)
+                .fold(K2, |state, pair| mix(state, pair[0] << 32 | pair[1])),
+        )
     }
 }

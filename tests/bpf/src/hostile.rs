@@ -9,7 +9,10 @@ pub struct Random {
 
 impl Random {
     /// Seeded from the environment, or else from the clock.
-    #[expect(clippy::print_stdout, reason = "the harness of the tests shows it where one fails")]
+    #[expect(
+        clippy::print_stdout,
+        reason = "the harness of the tests shows it where one fails"
+    )]
     pub fn new() -> Self {
         let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
         let seed = std::env::var("ESSAIM_SEED").map_or_else(
@@ -32,7 +35,11 @@ impl Random {
     /// A byte, often one of those that break things.
     fn byte(&mut self) -> u8 {
         const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, 0x45, 0x4f, 0x60];
-        if self.below(2) == 0 { EDGES[self.below(EDGES.len())] } else { u8::try_from(self.below(256)).unwrap() }
+        if self.below(2) == 0 {
+            EDGES[self.below(EDGES.len())]
+        } else {
+            u8::try_from(self.below(256)).unwrap()
+        }
     }
 
     /// A frame made from another: some bytes changed, then perhaps cut or lengthened. At least an Ethernet header, the

@@ -25,4 +25,6 @@ pub use hash::{of_client, of_flow};
 pub use hostile::Random;
 pub use node::{Node, addr, index, uplink};
 pub use outer::{Steering, vxlan};
-pub use row::{DROP, Input, PASS, REDIRECT, Ran, Row, Watched, check, check_each, encapsulated, xdp};
+pub use row::{
+    DROP, Input, PASS, REDIRECT, Ran, Row, Watched, check, check_each, encapsulated, source_port, xdp,
+};

@@ -3,14 +3,16 @@
 use crate::frame::mac_of;
 use essaim_abi::{
     Addr, Backend, BackendState, Config, ConfigFlags, Endpoint, EndpointFlags, EndpointKind, Flow, FlowKey,
-    LocalAddressBucket, LocalEndpoint, LocalEndpointFlags, MacAddr, Port, PortFlags, Protocol, Service, ServiceFlags,
-    TableRef, Vtep, VtepFlags,
+    LocalAddressBucket, LocalEndpoint, LocalEndpointFlags, MacAddr, Port, PortFlags, Protocol, Service,
+    ServiceFlags, TableRef, Vtep, VtepFlags,
 };
-use essaim_datapath::{Datapath, Maps, Sizing};
+use essaim_datapath::{Datapath, EventRing, Maps, Sizing};
 use nix::sched::{CloneFlags, unshare};
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// An address in the form of the maps.
 pub fn addr(text: &str) -> Addr {
@@ -67,8 +69,8 @@ pub mod index {
     /// 192.0.2.5, through [`UP1`].
     pub const VTEP5: u32 = 5;
     /// The number of a VTEP's node.
-    pub const fn number(vtep: u32) -> u16 {
-        0x1200 + vtep as u16
+    pub fn number(vtep: u32) -> u16 {
+        0x1200 + u16::try_from(vtep).unwrap()
     }
 
     /// The backends on this node: [`TASK1`] and [`TASK2`].
@@ -103,29 +105,103 @@ pub mod uplink {
     pub const V6: &str = "2001:db8:f::1";
 }
 
-/// A node.
+/// A node. There is one a process, since loading takes seconds; who has it has it alone and finds it as new.
 pub struct Node {
-    /// The programs and maps.
-    pub datapath: Datapath,
-    pub(crate) events: essaim_datapath::EventRing,
+    loaded: MutexGuard<'static, Loaded>,
+}
+
+/// The programs and maps of a process.
+pub(crate) struct Loaded {
+    pub(crate) datapath: Datapath,
+    pub(crate) events: EventRing,
+}
+
+static LOADED: OnceLock<Mutex<Loaded>> = OnceLock::new();
+
+fn load() -> Mutex<Loaded> {
+    let sizing = Sizing {
+        services: 16,
+        backends: 64,
+        tables: 4096,
+        endpoints: 256,
+        flows: 256,
+    };
+    let datapath =
+        Datapath::load_unattached(sizing).expect("programs need root and a kernel that takes them");
+    let events = datapath.events().unwrap();
+    Mutex::new(Loaded { datapath, events })
 }
 
 impl Node {
-    /// Moves this thread to a namespace of its own, loads the programs, and fills the maps.
+    /// Waits for the node, moves this thread to a namespace of its own, and fills the maps.
     pub fn new() -> Self {
+        // Another test that failed while it had the node leaves nothing that `clear` does not clear.
+        let loaded = LOADED
+            .get_or_init(load)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace needs root");
         interfaces();
-        let sizing = Sizing { services: 16, backends: 64, tables: 4096, endpoints: 256, flows: 256 };
-        let datapath = Datapath::load_unattached(sizing).expect("programs need root and a kernel that takes them");
-        let events = datapath.events().unwrap();
-        let mut node = Self { datapath, events };
+        let mut node = Self { loaded };
+        node.clear();
         node.fill();
         node
     }
 
     /// The maps.
     pub fn maps(&mut self) -> &mut Maps {
-        self.datapath.maps_mut()
+        self.loaded.datapath.maps_mut()
+    }
+
+    pub(crate) fn loaded(&mut self) -> &mut Loaded {
+        &mut self.loaded
+    }
+
+    /// The names of the programs, sorted.
+    pub fn programs(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.loaded.datapath.programs().names().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Ticks a second of the kernel.
+    pub fn hz(&self) -> u32 {
+        self.loaded.datapath.hz()
+    }
+
+    /// The kernel's clock, in which flows count.
+    pub fn jiffies(&self) -> u32 {
+        self.loaded.datapath.jiffies().unwrap()
+    }
+
+    /// Empties every map that [`Self::fill`] or a test may have written to.
+    fn clear(&mut self) {
+        self.forget();
+        let maps = self.maps();
+        for port in 0..maps.ports.len() {
+            maps.ports.write(port, Port::default()).unwrap();
+        }
+        for bucket in 0..maps.local_addresses.len() {
+            maps.local_addresses
+                .write(bucket, LocalAddressBucket::default())
+                .unwrap();
+        }
+        for service in 0..maps.services.len() {
+            maps.services.write(service, Service::default()).unwrap();
+            maps.next_pick.insert(&service, &0).unwrap();
+        }
+        for backend in 0..maps.backends.len() {
+            maps.backends.write(backend, Backend::default()).unwrap();
+        }
+        for place in 0..maps.tables.len() {
+            maps.tables.write(place, 0).unwrap();
+        }
+        for (key, _) in maps.endpoint_by_addr.entries().unwrap() {
+            maps.endpoint_by_addr.remove(&key).unwrap();
+        }
+        for (key, _) in maps.endpoint_by_ifindex.entries().unwrap() {
+            maps.endpoint_by_ifindex.remove(&key).unwrap();
+        }
     }
 
     /// Changes the configuration.
@@ -180,7 +256,9 @@ impl Node {
             self.maps().tables.write(at + place, owner).unwrap();
         }
         let len = u32::from(!owners.is_empty());
-        self.service(service, |service| service.maglev = TableRef::new(at, len, owners.len() > 1));
+        self.service(service, |service| {
+            service.maglev = TableRef::new(at, len, owners.len() > 1);
+        });
     }
 
     /// Gives a service its active backends.
@@ -195,7 +273,11 @@ impl Node {
 
     /// Publishes a port of [`index::WEB`].
     pub fn publish(&mut self, protocol: Protocol, port: u16, target: u16, flags: PortFlags) {
-        let entry = Port { service: index::WEB, target_port: target.to_be(), flags };
+        let entry = Port {
+            service: index::WEB,
+            target_port: target.to_be(),
+            flags,
+        };
         self.maps().ports.write(protocol.port_index(port), entry).unwrap();
     }
 
@@ -233,7 +315,7 @@ impl Node {
     }
 
     fn fill(&mut self) {
-        let hz = self.datapath.hz();
+        let hz = self.hz();
         let config = Config {
             abi_version: essaim_abi::ABI_VERSION,
             flags: ConfigFlags::WATCH,
@@ -276,10 +358,28 @@ impl Node {
         let used = VtepFlags::USED;
         for (vtep, address, ifindex, flags, mtu) in [
             (index::SELF, uplink::V4, 0, used.with(VtepFlags::SELF), 1450),
-            (index::VTEP2, "192.0.2.2", index::UP0, used.with(VtepFlags::RESOLVED), 1450),
-            (index::VTEP3, "2001:db8:f::3", index::UP0, used.with(VtepFlags::RESOLVED).with(VtepFlags::V6), 1430),
+            (
+                index::VTEP2,
+                "192.0.2.2",
+                index::UP0,
+                used.with(VtepFlags::RESOLVED),
+                1450,
+            ),
+            (
+                index::VTEP3,
+                "2001:db8:f::3",
+                index::UP0,
+                used.with(VtepFlags::RESOLVED).with(VtepFlags::V6),
+                1430,
+            ),
             (index::VTEP4, "192.0.2.4", 0, used, 1450),
-            (index::VTEP5, "192.0.2.5", index::UP1, used.with(VtepFlags::RESOLVED), 1450),
+            (
+                index::VTEP5,
+                "192.0.2.5",
+                index::UP1,
+                used.with(VtepFlags::RESOLVED),
+                1450,
+            ),
         ] {
             let entry = Vtep {
                 addr: addr(address),
@@ -292,20 +392,54 @@ impl Node {
             let maps = self.maps();
             maps.vteps.write(vtep, entry).unwrap();
             maps.vtep_by_addr.insert(&addr(address), &vtep).unwrap();
-            maps.vtep_by_number.write(u32::from(index::number(vtep)), vtep).unwrap();
+            maps.vtep_by_number
+                .write(u32::from(index::number(vtep)), vtep)
+                .unwrap();
         }
     }
 
     fn fill_overlay(&mut self) {
-        let none = LocalEndpointFlags::NONE;
+        let plain = LocalEndpointFlags::NONE;
         for (slot, ifindex, v4, v6, vni, flags, backend) in [
-            (1, index::TASK1, "10.1.0.11", "fd01::11", index::RED, none, index::HERE1),
-            (2, index::TASK2, "10.1.0.12", "fd01::12", index::RED, none, index::HERE2),
-            (3, index::TASK3, "10.2.0.13", "fd02::13", index::BLUE, none, 0),
-            (4, index::TASK4, "10.3.0.14", "fd03::14", index::INSIDE, LocalEndpointFlags::INTERNAL, 0),
-            (5, index::NODE, "10.255.0.1", "fd00:ff::1", index::INGRESS, LocalEndpointFlags::NODE, 0),
+            (
+                1,
+                index::TASK1,
+                "10.1.0.11",
+                "fd01::11",
+                index::RED,
+                plain,
+                index::HERE1,
+            ),
+            (
+                2,
+                index::TASK2,
+                "10.1.0.12",
+                "fd01::12",
+                index::RED,
+                plain,
+                index::HERE2,
+            ),
+            (3, index::TASK3, "10.2.0.13", "fd02::13", index::BLUE, plain, 0),
+            (
+                4,
+                index::TASK4,
+                "10.3.0.14",
+                "fd03::14",
+                index::INSIDE,
+                LocalEndpointFlags::INTERNAL,
+                0,
+            ),
+            (
+                5,
+                index::NODE,
+                "10.255.0.1",
+                "fd00:ff::1",
+                index::INGRESS,
+                LocalEndpointFlags::NODE,
+                0,
+            ),
         ] {
-            let (mac, node) = (mac_of(v4), ifindex == index::NODE);
+            let (mac, is_node) = (mac_of(v4), ifindex == index::NODE);
             let local = LocalEndpoint {
                 addr6: addr(v6),
                 addr4: addr(v4).v4_word(),
@@ -318,44 +452,122 @@ impl Node {
                 reserved: [0; 2],
             };
             self.maps().endpoint_by_ifindex.insert(&ifindex, &local).unwrap();
-            let kind = if node { EndpointKind::ThisNode } else { EndpointKind::Local };
+            let kind = if is_node {
+                EndpointKind::ThisNode
+            } else {
+                EndpointKind::Local
+            };
             for address in [v4, v6] {
-                self.stands_for(address, Endpoint { ifindex, slot, backend, ..known(kind, vni, mac) });
+                self.stands_for(
+                    address,
+                    Endpoint {
+                        ifindex,
+                        slot,
+                        backend,
+                        ..known(kind, vni, mac)
+                    },
+                );
             }
             if backend != 0 {
-                let entry = Backend { ifindex, slot, ..task(backend, v4, v6) };
+                let entry = Backend {
+                    ifindex,
+                    slot,
+                    ..task(backend, v4, v6)
+                };
                 self.maps().backends.write(backend, entry).unwrap();
             }
         }
         for vtep in [index::VTEP2, index::VTEP3, index::VTEP4, index::VTEP5] {
             let (v4, v6) = (format!("10.1.0.2{vtep}"), format!("fd01::2{vtep}"));
             let backend = index::behind(vtep);
-            let remote = Endpoint { index: vtep, backend, ..known(EndpointKind::Remote, index::RED, mac_of(&v4)) };
+            let remote = Endpoint {
+                index: vtep,
+                backend,
+                ..known(EndpointKind::Remote, index::RED, mac_of(&v4))
+            };
             self.stands_for(&v4, remote);
             self.stands_for(&v6, remote);
-            self.maps().backends.write(backend, Backend { vtep, ..task(backend, &v4, &v6) }).unwrap();
+            self.maps()
+                .backends
+                .write(
+                    backend,
+                    Backend {
+                        vtep,
+                        ..task(backend, &v4, &v6)
+                    },
+                )
+                .unwrap();
         }
         for (address, kind, index, vni, mac) in [
             ("10.1.0.1", EndpointKind::Gateway, 0, index::RED, MacAddr::GATEWAY),
             ("fd01::1", EndpointKind::Gateway, 0, index::RED, MacAddr::GATEWAY),
-            ("10.1.0.100", EndpointKind::Vip, index::VIP, index::RED, MacAddr::GATEWAY),
-            ("fd01::100", EndpointKind::Vip, index::VIP, index::RED, MacAddr::GATEWAY),
-            ("10.1.0.66", EndpointKind::Tombstone, 0, index::RED, MacAddr::GATEWAY),
-            ("fd01::66", EndpointKind::Tombstone, 0, index::RED, MacAddr::GATEWAY),
-            ("10.255.0.2", EndpointKind::OtherNode, index::VTEP2, index::INGRESS, mac_of("10.255.0.2")),
-            ("fd00:ff::2", EndpointKind::OtherNode, index::VTEP2, index::INGRESS, mac_of("10.255.0.2")),
+            (
+                "10.1.0.100",
+                EndpointKind::Vip,
+                index::VIP,
+                index::RED,
+                MacAddr::GATEWAY,
+            ),
+            (
+                "fd01::100",
+                EndpointKind::Vip,
+                index::VIP,
+                index::RED,
+                MacAddr::GATEWAY,
+            ),
+            (
+                "10.1.0.66",
+                EndpointKind::Tombstone,
+                0,
+                index::RED,
+                MacAddr::GATEWAY,
+            ),
+            (
+                "fd01::66",
+                EndpointKind::Tombstone,
+                0,
+                index::RED,
+                MacAddr::GATEWAY,
+            ),
+            (
+                "10.255.0.2",
+                EndpointKind::OtherNode,
+                index::VTEP2,
+                index::INGRESS,
+                mac_of("10.255.0.2"),
+            ),
+            (
+                "fd00:ff::2",
+                EndpointKind::OtherNode,
+                index::VTEP2,
+                index::INGRESS,
+                mac_of("10.255.0.2"),
+            ),
         ] {
-            self.stands_for(address, Endpoint { index, ..known(kind, vni, mac) });
+            self.stands_for(
+                address,
+                Endpoint {
+                    index,
+                    ..known(kind, vni, mac)
+                },
+            );
         }
     }
 
     fn stands_for(&mut self, address: &str, endpoint: Endpoint) {
-        self.maps().endpoint_by_addr.insert(&addr(address), &endpoint).unwrap();
+        self.maps()
+            .endpoint_by_addr
+            .insert(&addr(address), &endpoint)
+            .unwrap();
     }
 
     fn fill_services(&mut self, hz: u32) {
-        let timeouts =
-            Service { established_timeout: 7200 * hz, closing_timeout: 60 * hz, udp_timeout: 180 * hz, ..Service::default() };
+        let timeouts = Service {
+            established_timeout: 7200 * hz,
+            closing_timeout: 60 * hz,
+            udp_timeout: 180 * hz,
+            ..Service::default()
+        };
         let vip = Service {
             id: 0x1111,
             vip4: addr("10.1.0.100").v4_word(),
@@ -388,7 +600,14 @@ impl Default for Node {
 }
 
 fn known(kind: EndpointKind, vni: u32, mac: MacAddr) -> Endpoint {
-    Endpoint { vni, kind: kind as u8, flags: EndpointFlags::NONE, mac, mtu: 1450, ..Endpoint::default() }
+    Endpoint {
+        vni,
+        kind: kind as u8,
+        flags: EndpointFlags::NONE,
+        mac,
+        mtu: 1450,
+        ..Endpoint::default()
+    }
 }
 
 fn task(index: u32, v4: &str, v6: &str) -> Backend {
@@ -407,7 +626,13 @@ fn task(index: u32, v4: &str, v6: &str) -> Backend {
 /// The header that leads to a VTEP, without what differs from packet to packet.
 fn template(address: &str, vtep: u32) -> Vtep {
     let destination: IpAddr = address.parse().unwrap();
-    let source = if destination.is_ipv4() { uplink::V4 } else { uplink::V6 }.parse().unwrap();
+    let source = if destination.is_ipv4() {
+        uplink::V4
+    } else {
+        uplink::V6
+    }
+    .parse()
+    .unwrap();
     let header = crate::outer::vxlan(crate::row::towards(vtep), (source, destination), 0, 0, &[]);
     let mut entry = Vtep::default();
     entry.header[..header.len()].copy_from_slice(&header);
@@ -430,12 +655,19 @@ fn template(address: &str, vtep: u32) -> Vtep {
 
 /// Makes the interfaces, each with the index that [`index`] names.
 fn interfaces() {
-    let mut ip = Command::new("ip").args(["-batch", "-"]).stdin(Stdio::piped()).spawn().expect("ip of iproute2");
+    let mut ip = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("ip of iproute2");
     let mut batch = String::from("link set lo up\n");
     for (index, name) in index::INTERFACES {
         let peer = index + 100;
-        batch.push_str(&format!("link add {name} index {index} type veth peer name {name}p index {peer}\n"));
-        batch.push_str(&format!("link set {name} up\n"));
+        let _ = writeln!(
+            batch,
+            "link add {name} index {index} type veth peer name {name}p index {peer}"
+        );
+        let _ = writeln!(batch, "link set {name} up");
     }
     ip.stdin.take().unwrap().write_all(batch.as_bytes()).unwrap();
     assert!(ip.wait().unwrap().success(), "ip could not make the interfaces");

@@ -84,7 +84,14 @@ impl Steering {
         let [edge_high, edge_low] = self.edge.to_be_bytes();
         (
             MacAddr([0x02, 0xe5, kind, port_high, port_low, edge_low]),
-            MacAddr([0x02, self.budget << 4 | self.hop, hash_a, hash_b, hash_c, edge_high]),
+            MacAddr([
+                0x02,
+                self.budget << 4 | self.hop,
+                hash_a,
+                hash_b,
+                hash_c,
+                edge_high,
+            ]),
         )
     }
 }

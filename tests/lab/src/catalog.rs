@@ -1,6 +1,7 @@
 //! Putting catalogs together, and handing them to the agents.
 
-use crate::cluster::{Cluster, Family};
+use crate::cluster::Cluster;
+use crate::family::Family;
 use crate::traces::Prefix;
 use anyhow::{Context as _, ensure};
 use essaim_model::{
@@ -23,7 +24,7 @@ const VIPS: u32 = 2;
 const NODES: u32 = 10;
 
 /// The first task's place in a subnet.
-const TASKS: u32 = 256;
+const TASKS: u32 = 257;
 
 /// A catalog that grows.
 ///
@@ -413,7 +414,7 @@ mod tests {
         );
         assert_eq!(
             builder.task_address("web.2", "data", Family::V4).unwrap(),
-            IpAddr::from([10, 2, 1, 1])
+            IpAddr::from([10, 2, 1, 2])
         );
         assert_eq!(builder.task_mut("edge.1").unwrap().netns, "unit-edge.1");
     }

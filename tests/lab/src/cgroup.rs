@@ -4,6 +4,7 @@
 use crate::wait::eventually;
 use anyhow::{Context as _, ensure};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,18 +34,20 @@ fn mount_point_in(mounts: &str) -> Option<PathBuf> {
 /// # Errors
 /// When the kernel does not end them in time.
 pub(crate) fn kill(group: &Path) -> anyhow::Result<()> {
-    if !group.exists() {
+    let killed = if_present(fs::write(group.join("cgroup.kill"), "1"));
+    if killed
+        .with_context(|| format!("failed to kill {}", group.display()))?
+        .is_none()
+    {
         return Ok(());
     }
-    fs::write(group.join("cgroup.kill"), "1")
-        .with_context(|| format!("failed to kill {}", group.display()))?;
     eventually(
         END_DEADLINE,
         &format!("processes of {} have ended", group.display()),
         || {
-            let events = fs::read_to_string(group.join("cgroup.events"))?;
+            let events = if_present(fs::read_to_string(group.join("cgroup.events")))?.unwrap_or_default();
             ensure!(
-                events.lines().any(|line| line == "populated 0"),
+                !events.lines().any(|line| line == "populated 1"),
                 "still populated"
             );
             Ok(())
@@ -57,16 +60,27 @@ pub(crate) fn kill(group: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// When one holds a process.
 pub(crate) fn remove(group: &Path) -> anyhow::Result<()> {
-    if !group.exists() {
-        return Ok(());
-    }
-    for entry in fs::read_dir(group).with_context(|| format!("failed to list {}", group.display()))? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
+    let list =
+        if_present(fs::read_dir(group)).with_context(|| format!("failed to list {}", group.display()))?;
+    for entry in list.into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove(&entry.path())?;
         }
     }
-    fs::remove_dir(group).with_context(|| format!("failed to remove the group {}", group.display()))
+    let removed = if_present(fs::remove_dir(group));
+    removed
+        .map(drop)
+        .with_context(|| format!("failed to remove the group {}", group.display()))
+}
+
+/// Nothing where there is no such file: somebody else may be removing the group, too.
+fn if_present<T>(result: std::io::Result<T>) -> std::io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV) => {
+            Ok(None)
+        }
+        other => other.map(Some),
+    }
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ mod catalog;
 mod cgroup;
 mod cluster;
 pub mod demo;
+mod family;
 pub mod ip;
 pub mod netns;
 pub mod peer;
@@ -44,7 +45,8 @@ mod wait;
 mod xdp_pass;
 
 pub use catalog::CatalogBuilder;
-pub use cluster::{Cluster, ClusterBuilder, Family};
+pub use cluster::{Cluster, ClusterBuilder};
+pub use family::Family;
 pub use run::{Ran, Running, run_here};
 pub use traces::{Prefix, remove_leftovers};
 pub use underlay::{HUB, UPLINK, WORLD_V4, WORLD_V6};

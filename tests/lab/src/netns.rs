@@ -28,10 +28,10 @@ pub fn create(name: &str) -> anyhow::Result<()> {
 /// # Errors
 /// When `ip` fails.
 pub fn delete(name: &str) -> anyhow::Result<()> {
-    if path(name).exists() {
-        ip::run(&["netns", "del", name])
-    } else {
-        Ok(())
+    match ip::run(&["netns", "del", name]) {
+        // Somebody else may be deleting it, too.
+        Err(error) if path(name).exists() => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -1,1 +1,14 @@
-//! Placeholder of the crate; see its tests.
+//! What the suites on the lab share: a cluster with its catalog, sockets inside its namespaces, and raw frames.
+
+pub mod datagram;
+pub mod frames;
+pub mod held;
+pub mod load;
+mod net;
+pub mod raw;
+pub mod repair;
+pub mod scene;
+pub mod site;
+
+pub use net::{connect, udp};
+pub use scene::{READY, Scene, Seen};

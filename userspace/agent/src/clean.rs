@@ -77,7 +77,10 @@ pub fn clean(state_dir: &StateDir, options: &CleanOptions) -> Result<Vec<String>
         Ok(None) => {}
         Ok(Some(Err(error))) | Err(error) => errors.push(error.into()),
     }
-    let recorded = record.as_ref().map(|record| NodeName::new(&record.node)).transpose();
+    let recorded = record
+        .as_ref()
+        .map(|record| NodeName::new(&record.node))
+        .transpose();
     let node = match (options.node.clone(), recorded) {
         (Some(node), _) | (None, Ok(Some(node))) => Some(node),
         (None, Ok(None)) => None,
@@ -87,7 +90,10 @@ pub fn clean(state_dir: &StateDir, options: &CleanOptions) -> Result<Vec<String>
         }
     };
     if let Some(node) = node {
-        let bpf_root = options.bpf_root.clone().or_else(|| record.map(|record| record.bpf_root));
+        let bpf_root = options
+            .bpf_root
+            .clone()
+            .or_else(|| record.map(|record| record.bpf_root));
         let bpf_root = bpf_root.unwrap_or_else(|| PathBuf::from(DEFAULT_BPF_ROOT));
         let path = pin_dir(&bpf_root, node.as_str());
         let existed = path.exists();
@@ -95,13 +101,18 @@ pub fn clean(state_dir: &StateDir, options: &CleanOptions) -> Result<Vec<String>
             Ok(()) if existed => removed.push(format!("programs and maps in {}", path.display())),
             Ok(()) => {}
             Err(failed) => {
-                errors.extend(failed.into_iter().map(|source| CleanError::Datapath { path: path.clone(), source }));
+                errors.extend(failed.into_iter().map(|source| CleanError::Datapath {
+                    path: path.clone(),
+                    source,
+                }));
             }
         }
         // Other nodes of this machine may have theirs in it.
         let _ = fs::remove_dir(&bpf_root);
         match LinkReconciler::clean(&node) {
-            Ok(()) => removed.push(format!("links, routes and rules of node {node} in this network namespace")),
+            Ok(()) => removed.push(format!(
+                "links, routes and rules of node {node} in this network namespace"
+            )),
             Err(failed) => errors.extend(failed.into_iter().map(CleanError::Links)),
         }
     }
@@ -114,7 +125,11 @@ pub fn clean(state_dir: &StateDir, options: &CleanOptions) -> Result<Vec<String>
     for error in &errors {
         tracing::debug!(error = chain(error), "not removed");
     }
-    if errors.is_empty() { Ok(removed) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(removed)
+    } else {
+        Err(errors)
+    }
 }
 
 /// Where nodes have their folders of pins unless told otherwise.

@@ -58,10 +58,22 @@ mod tests {
     fn each_problem_is_said_once_and_when_it_is_gone() {
         let mut complaints = Complaints::default();
         let news = complaints.replace(set(&["a", "b"]));
-        assert_eq!(news, News { appeared: vec!["a".into(), "b".into()], settled: vec![] });
+        assert_eq!(
+            news,
+            News {
+                appeared: vec!["a".into(), "b".into()],
+                settled: vec![]
+            }
+        );
         assert_eq!(complaints.replace(set(&["a", "b"])), News::default());
         let news = complaints.replace(set(&["b", "c"]));
-        assert_eq!(news, News { appeared: vec!["c".into()], settled: vec!["a".into()] });
+        assert_eq!(
+            news,
+            News {
+                appeared: vec!["c".into()],
+                settled: vec!["a".into()]
+            }
+        );
         assert_eq!(complaints.current(), ["b", "c"]);
         let news = complaints.replace(set(&["a"]));
         assert_eq!(news.appeared, ["a"], "what comes back is said again");

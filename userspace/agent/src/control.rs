@@ -146,7 +146,10 @@ pub enum ControlError {
 /// Opens the control socket, in place of one that a dead agent left. The caller holds the lock of the state directory.
 pub(crate) fn listen(state_dir: &StateDir) -> Result<UnixListener, ControlError> {
     let path = state_dir.agent_socket();
-    let failed = |source| ControlError::Listen { path: path.clone(), source };
+    let failed = |source| ControlError::Listen {
+        path: path.clone(),
+        source,
+    };
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
@@ -177,12 +180,28 @@ async fn converse(stream: &mut UnixStream, asked: &mpsc::Sender<Asked>) -> io::R
     let request: AgentRequest = match serde_json::from_str(&line) {
         Ok(request) => request,
         Err(error) => {
-            return say(&mut writer, &AgentReply::Error { message: format!("request not understood: {error}") }).await;
+            return say(
+                &mut writer,
+                &AgentReply::Error {
+                    message: format!("request not understood: {error}"),
+                },
+            )
+            .await;
         }
     };
-    let (answer, mut answers) = mpsc::channel(if request == AgentRequest::Watch { WATCH_QUEUE } else { 1 });
+    let (answer, mut answers) = mpsc::channel(if request == AgentRequest::Watch {
+        WATCH_QUEUE
+    } else {
+        1
+    });
     if asked.try_send(Asked { request, answer }).is_err() {
-        return say(&mut writer, &AgentReply::Error { message: "the agent is busy; ask again".to_owned() }).await;
+        return say(
+            &mut writer,
+            &AgentReply::Error {
+                message: "the agent is busy; ask again".to_owned(),
+            },
+        )
+        .await;
     }
     let mut rest = [0; 1];
     loop {
@@ -223,7 +242,10 @@ pub mod client {
     /// [`ControlError::Ask`].
     pub fn ask(state_dir: &StateDir, request: &AgentRequest) -> Result<Option<Answers>, ControlError> {
         let path = state_dir.agent_socket();
-        let failed = |source| ControlError::Ask { path: path.clone(), source };
+        let failed = |source| ControlError::Ask {
+            path: path.clone(),
+            source,
+        };
         let mut stream = match UnixStream::connect(&path) {
             Ok(stream) => stream,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
@@ -234,7 +256,10 @@ pub mod client {
         let mut line = serde_json::to_vec(request).map_err(|error| failed(error.into()))?;
         line.push(b'\n');
         stream.write_all(&line).map_err(failed)?;
-        Ok(Some(Answers { path, reader: BufReader::new(stream) }))
+        Ok(Some(Answers {
+            path,
+            reader: BufReader::new(stream),
+        }))
     }
 
     impl Iterator for Answers {
@@ -246,9 +271,15 @@ pub mod client {
                 Ok(0) => None,
                 Ok(_) => {
                     let reply = serde_json::from_str(&line);
-                    Some(reply.map_err(|source| ControlError::Answer { path: self.path.clone(), source }))
+                    Some(reply.map_err(|source| ControlError::Answer {
+                        path: self.path.clone(),
+                        source,
+                    }))
                 }
-                Err(source) => Some(Err(ControlError::Ask { path: self.path.clone(), source })),
+                Err(source) => Some(Err(ControlError::Ask {
+                    path: self.path.clone(),
+                    source,
+                })),
             }
         }
     }
@@ -283,7 +314,10 @@ mod tests {
     fn a_request_is_answered_and_nonsense_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let state_dir = StateDir::new(folder.path());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let reply = runtime.block_on(async {
             let listener = listen(&state_dir).unwrap();
             let (asked, mut questions) = mpsc::channel(QUEUE);
@@ -296,7 +330,12 @@ mod tests {
                     let mut said = String::new();
                     std::io::Read::read_to_string(&mut nonsense, &mut said).unwrap();
                     assert!(said.contains("not understood"), "{said}");
-                    client::ask(&state_dir, &AgentRequest::Verify).unwrap().unwrap().next().unwrap().unwrap()
+                    client::ask(&state_dir, &AgentRequest::Verify)
+                        .unwrap()
+                        .unwrap()
+                        .next()
+                        .unwrap()
+                        .unwrap()
                 }
             });
             for _ in 0..2 {
@@ -305,16 +344,32 @@ mod tests {
             }
             let Asked { request, answer } = questions.recv().await.unwrap();
             assert_eq!(request, AgentRequest::Verify);
-            answer.send(AgentReply::Verified { differences: vec!["x".into()] }).await.unwrap();
+            answer
+                .send(AgentReply::Verified {
+                    differences: vec!["x".into()],
+                })
+                .await
+                .unwrap();
             drop(answer);
-            tokio::task::spawn_blocking(move || client.join().unwrap()).await.unwrap()
+            tokio::task::spawn_blocking(move || client.join().unwrap())
+                .await
+                .unwrap()
         });
-        assert_eq!(reply, AgentReply::Verified { differences: vec!["x".into()] });
+        assert_eq!(
+            reply,
+            AgentReply::Verified {
+                differences: vec!["x".into()]
+            }
+        );
     }
 
     #[test]
     fn no_agent_is_told_from_an_error() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(client::ask(&StateDir::new(folder.path()), &AgentRequest::Status).unwrap().is_none());
+        assert!(
+            client::ask(&StateDir::new(folder.path()), &AgentRequest::Status)
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -68,8 +68,14 @@ impl Decision {
             protocol: protocol(event.flow.protocol),
             length: event.len,
             opened: event.opened != 0,
-            service: or_index(names.services.get(&event.service).map(ToString::to_string), event.service),
-            backend: or_index(names.backends.get(&event.backend).map(ToString::to_string), event.backend),
+            service: or_index(
+                names.services.get(&event.service).map(ToString::to_string),
+                event.service,
+            ),
+            backend: or_index(
+                names.backends.get(&event.backend).map(ToString::to_string),
+                event.backend,
+            ),
             to_node: or_index(vtep, event.vtep),
             interface,
             vni: (event.vni != 0).then_some(event.vni),
@@ -83,7 +89,10 @@ fn program(number: u8) -> String {
 }
 
 fn verdict(number: u8) -> String {
-    Verdict::of(number).map_or_else(|| format!("verdict {number}"), |verdict| verdict_name(verdict).to_owned())
+    Verdict::of(number).map_or_else(
+        || format!("verdict {number}"),
+        |verdict| verdict_name(verdict).to_owned(),
+    )
 }
 
 /// The word for what was done with a packet.
@@ -103,15 +112,20 @@ fn protocol(number: u8) -> String {
     match number {
         1 => "icmp".to_owned(),
         58 => "icmpv6".to_owned(),
-        _ => Protocol::of_ip(number)
-            .map_or_else(|| format!("protocol {number}"), |known| crate::holder::protocol_name(known).to_owned()),
+        _ => Protocol::of_ip(number).map_or_else(
+            || format!("protocol {number}"),
+            |known| crate::holder::protocol_name(known).to_owned(),
+        ),
     }
 }
 
 /// The name of an interface of this namespace, or its number.
 pub(crate) fn interface_name(ifindex: u32) -> String {
     let name = nix::net::if_::if_indextoname(ifindex);
-    name.map_or_else(|_| format!("interface {ifindex}"), |name| name.to_string_lossy().into_owned())
+    name.map_or_else(
+        |_| format!("interface {ifindex}"),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 impl fmt::Display for Decision {
@@ -159,12 +173,21 @@ mod tests {
     #[test]
     fn an_event_is_put_into_words() {
         let network = NetworkName::new("app").unwrap();
-        let service = ServiceKey { service: ServiceName::new("web").unwrap(), scope: Scope::Ingress };
-        let backend = BackendKey { task: TaskId::new("web.2").unwrap(), network };
+        let service = ServiceKey {
+            service: ServiceName::new("web").unwrap(),
+            scope: Scope::Ingress,
+        };
+        let backend = BackendKey {
+            task: TaskId::new("web.2").unwrap(),
+            network,
+        };
         let mut names = Names::default();
         names.services.insert(3, service);
         names.backends.insert(5, backend);
-        names.vteps.insert(2, ("192.0.2.12".parse().unwrap(), Some(NodeName::new("n2").unwrap())));
+        names.vteps.insert(
+            2,
+            ("192.0.2.12".parse().unwrap(), Some(NodeName::new("n2").unwrap())),
+        );
         let event = Event {
             time_ns: 12_000_345_678,
             flow: FlowKey {
@@ -190,8 +213,19 @@ mod tests {
             "12.000345 ingress_xdp tcp 203.0.113.7:40000 > 192.0.2.11:8080 encapsulated, service web@ingress, \
              backend web.2@app, to n2 (192.0.2.12), new flow"
         );
-        let unknown = Decision::of(&Event { backend: 9, verdict: 1, reason: 12, ..event }, &names);
+        let unknown = Decision::of(
+            &Event {
+                backend: 9,
+                verdict: 1,
+                reason: 12,
+                ..event
+            },
+            &names,
+        );
         assert_eq!(unknown.backend.as_deref(), Some("#9"));
-        assert_eq!((unknown.verdict.as_str(), unknown.reason.as_deref()), ("drop", Some("NoBackend")));
+        assert_eq!(
+            (unknown.verdict.as_str(), unknown.reason.as_deref()),
+            ("drop", Some("NoBackend"))
+        );
     }
 }

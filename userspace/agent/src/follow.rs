@@ -68,7 +68,13 @@ pub enum CatalogRefused {
 
 /// One error a line, each with the file.
 fn prefixed(path: &Path, errors: &CatalogErrors) -> String {
-    let lines = errors.iter().map(|error| format!("{}:{}{error}", path.display(), if error.place.is_some() { "" } else { " " }));
+    let lines = errors.iter().map(|error| {
+        format!(
+            "{}:{}{error}",
+            path.display(),
+            if error.place.is_some() { "" } else { " " }
+        )
+    });
     lines.collect::<Vec<String>>().join("\n")
 }
 
@@ -121,22 +127,40 @@ impl Follower {
     }
 
     fn planned(&self, path: &Path, text: &str) -> Result<Plan, CatalogRefused> {
-        let invalid = |errors| CatalogRefused::Invalid { path: path.to_owned(), errors };
+        let invalid = |errors| CatalogRefused::Invalid {
+            path: path.to_owned(),
+            errors,
+        };
         let catalog = Catalog::parse(text).map_err(invalid)?;
         if let Some(current) = &self.current
             && catalog.revision < current.catalog.revision
         {
             let (found, applied) = (catalog.revision, current.catalog.revision);
-            return Err(CatalogRefused::Older { path: path.to_owned(), found, applied });
+            return Err(CatalogRefused::Older {
+                path: path.to_owned(),
+                found,
+                applied,
+            });
         }
         if !catalog.nodes.iter().any(|node| node.name == self.node) {
             let known: Vec<&str> = catalog.nodes.iter().map(|node| node.name.as_str()).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(CatalogRefused::UnknownNode { path: path.to_owned(), node: self.node.clone(), known });
+            let known = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            return Err(CatalogRefused::UnknownNode {
+                path: path.to_owned(),
+                node: self.node.clone(),
+                known,
+            });
         }
         if let Some(network) = catalog.networks.iter().find(|network| network.encrypted) {
             let network = network.name.to_string();
-            return Err(CatalogRefused::Encrypted { path: path.to_owned(), network });
+            return Err(CatalogRefused::Encrypted {
+                path: path.to_owned(),
+                network,
+            });
         }
         let liveness = Liveness::of(&catalog);
         let desired = match &self.current {
@@ -148,8 +172,17 @@ impl Follower {
             ),
             None => plan(&catalog, &liveness, &self.node),
         };
-        let no_plan = |source| CatalogRefused::Plan { path: path.to_owned(), node: self.node.clone(), source };
-        Ok(Plan { text: text.to_owned(), desired: desired.map_err(no_plan)?, catalog, liveness })
+        let no_plan = |source| CatalogRefused::Plan {
+            path: path.to_owned(),
+            node: self.node.clone(),
+            source,
+        };
+        Ok(Plan {
+            text: text.to_owned(),
+            desired: desired.map_err(no_plan)?,
+            catalog,
+            liveness,
+        })
     }
 }
 
@@ -169,7 +202,10 @@ mod tests {
     /// The example at another revision.
     fn at_revision(revision: u64) -> String {
         let mut lines: Vec<String> = example().lines().map(str::to_owned).collect();
-        let line = lines.iter_mut().find(|line| line.starts_with("revision")).unwrap();
+        let line = lines
+            .iter_mut()
+            .find(|line| line.starts_with("revision"))
+            .unwrap();
         *line = format!("revision = {revision}");
         lines.join("\n") + "\n"
     }
@@ -188,7 +224,10 @@ mod tests {
         take(&mut follower, &at_revision(5)).unwrap();
         let error = take(&mut follower, "revision = \"x\"\nnonsense = 1\n").unwrap_err();
         let text = error.to_string();
-        assert!(text.lines().count() >= 2 && text.lines().all(|line| line.starts_with("cluster.toml:")), "{text}");
+        assert!(
+            text.lines().count() >= 2 && text.lines().all(|line| line.starts_with("cluster.toml:")),
+            "{text}"
+        );
         assert_eq!(follower.current().unwrap().catalog.revision, 5);
     }
 

@@ -17,7 +17,13 @@ pub(crate) struct PortKeeper {
 impl PortKeeper {
     pub(crate) fn new(launcher: HolderLauncher, state_dir: StateDir) -> Self {
         let (holds, filter) = (BTreeMap::new(), PortFilter::default());
-        Self { launcher, state_dir, holder: None, holds, filter }
+        Self {
+            launcher,
+            state_dir,
+            holder: None,
+            holds,
+            filter,
+        }
     }
 
     /// Takes these ports and keeps all others that are held, so that nothing is freed while programs still answer it.
@@ -44,30 +50,47 @@ impl PortKeeper {
                 return Err(error);
             }
         };
-        let mut holds: BTreeMap<HeldPort, PortHold> = ports.iter().map(|port| (*port, PortHold::Held)).collect();
+        let mut holds: BTreeMap<HeldPort, PortHold> =
+            ports.iter().map(|port| (*port, PortHold::Held)).collect();
         holds.extend(refused);
         for (port, hold) in &holds {
             if *hold == PortHold::Unsupported && self.holds.get(port) != Some(hold) {
-                tracing::warn!("port {port} is published without a socket to hold it: this kernel has no sockets of its protocol");
+                tracing::warn!(
+                    "port {port} is published without a socket to hold it: this kernel has no sockets of its protocol"
+                );
             }
         }
         self.holds = holds;
         Ok(())
     }
 
-    async fn ask_holder(&mut self, ports: &BTreeSet<HeldPort>) -> Result<Vec<(HeldPort, PortHold)>, LaunchError> {
+    async fn ask_holder(
+        &mut self,
+        ports: &BTreeSet<HeldPort>,
+    ) -> Result<Vec<(HeldPort, PortHold)>, LaunchError> {
         let answered = self.holder.as_mut().map(|holder| holder.hold(ports));
         let refused = match answered {
             Some(Ok(refused)) => refused,
             // It went away, or there was none yet.
-            Some(Err(_)) | None => self.holder.insert(self.launcher.ensure(&self.state_dir).await?).hold(ports)?,
+            Some(Err(_)) | None => self
+                .holder
+                .insert(self.launcher.ensure(&self.state_dir).await?)
+                .hold(ports)?,
         };
-        Ok(refused.iter().map(|refusal| (refusal.port, PortHold::of(refusal))).collect())
+        Ok(refused
+            .iter()
+            .map(|refusal| (refusal.port, PortHold::of(refusal)))
+            .collect())
     }
 
     /// The plan without the ports that other processes have.
     pub(crate) fn reduce(&mut self, desired: &DesiredState) -> DesiredState {
-        let denied = self.holds.iter().filter(|(_, hold)| !hold.is_served()).map(|(port, _)| *port).collect();
+        let denied = self
+            .holds
+            .iter()
+            .filter(|(_, hold)| !hold.is_served())
+            .map(|(port, _)| *port)
+            .collect();
         self.filter.reduce(desired, &denied)
     }
 

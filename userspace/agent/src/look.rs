@@ -44,7 +44,9 @@ pub enum LookError {
         found: String,
     },
     /// No packet comes in there.
-    #[error("no program of this node hangs in interface {found:?}; name an uplink, an endpoint's interface, or `client`")]
+    #[error(
+        "no program of this node hangs in interface {found:?}; name an uplink, an endpoint's interface, or `client`"
+    )]
     Interface {
         /// What was asked for.
         found: String,
@@ -88,7 +90,12 @@ pub(crate) fn verify(scene: &mut Scene<'_>) -> Result<Vec<String>, LookError> {
     let ops = scene.links.verify(desired)?;
     let found = scene.links.inspect(desired)?;
     let mut differences: Vec<String> = ops.iter().map(|op| format!("links: to do: {op}")).collect();
-    differences.extend(found.problems.iter().map(|problem| format!("links: {}", crate::chain(problem))));
+    differences.extend(
+        found
+            .problems
+            .iter()
+            .map(|problem| format!("links: {}", crate::chain(problem))),
+    );
     let maps = scene.datapath.verify(scene.reduced, &found.facts)?;
     differences.extend(maps.iter().map(|difference| format!("data plane: {difference}")));
     for port in published_ports(desired) {
@@ -105,11 +112,19 @@ pub(crate) fn verify(scene: &mut Scene<'_>) -> Result<Vec<String>, LookError> {
 pub(crate) fn trace(scene: &mut Scene<'_>, question: &TraceQuestion) -> Result<Vec<TraceStep>, LookError> {
     let desired = &scene.plan.desired;
     let facts = scene.links.inspect(desired)?.facts;
-    let TraceQuestion { source, destination, protocol, port, from } = question;
+    let TraceQuestion {
+        source,
+        destination,
+        protocol,
+        port,
+        from,
+    } = question;
     let request = TraceRequest {
         source: *source,
         destination: *destination,
-        protocol: protocol_of(protocol).ok_or_else(|| LookError::Protocol { found: protocol.clone() })?,
+        protocol: protocol_of(protocol).ok_or_else(|| LookError::Protocol {
+            found: protocol.clone(),
+        })?,
         port: *port,
         source_port: TRACE_SOURCE_PORT,
         from: from.as_deref().map(|from| entrance(from, &facts)).transpose()?,
@@ -125,12 +140,21 @@ const TRACE_SOURCE_PORT: u16 = 40_000;
 /// Where a packet comes in that arrives at this interface.
 fn entrance(from: &str, facts: &NodeFacts) -> Result<(Hook, u32), LookError> {
     if from == "client" {
-        let uplink = facts.uplinks.first().ok_or_else(|| LookError::Interface { found: from.to_owned() })?;
+        let uplink = facts.uplinks.first().ok_or_else(|| LookError::Interface {
+            found: from.to_owned(),
+        })?;
         return Ok((Hook::IngressXdp, uplink.ifindex));
     }
-    let unknown = || LookError::Interface { found: from.to_owned() };
+    let unknown = || LookError::Interface {
+        found: from.to_owned(),
+    };
     let ifindex = if_nametoindex(from).map_err(|_| unknown())?;
-    let is_endpoint = || facts.attachments.values().any(|endpoint| endpoint.ifindex == ifindex);
+    let is_endpoint = || {
+        facts
+            .attachments
+            .values()
+            .any(|endpoint| endpoint.ifindex == ifindex)
+    };
     let hook = if facts.uplinks.iter().any(|uplink| uplink.ifindex == ifindex) {
         Hook::IngressXdp
     } else if ifindex == facts.vxlan_ifindex {
@@ -187,16 +211,27 @@ impl Offline {
     /// [`LookError`] where there is nothing, or this process may not look.
     pub fn open(state_dir: &StateDir) -> Result<Self, LookError> {
         let path = || state_dir.path().to_owned();
-        let record = state_dir.record()?.ok_or_else(|| LookError::NoAgent { path: path() })?;
+        let record = state_dir
+            .record()?
+            .ok_or_else(|| LookError::NoAgent { path: path() })?;
         let node = NodeName::new(&record.node)?;
         let (copy, text) = state_dir.catalog()?.ok_or(LookError::NoPlan)?;
         let mut follower = Follower::new(node.clone());
         follower.take(&copy, &text)?;
         let plan = follower.into_current().ok_or(LookError::NoPlan)?;
-        let links = LinkReconciler::open(HostOptions { node, uplinks: record.uplinks.clone() })?;
+        let links = LinkReconciler::open(HostOptions {
+            node,
+            uplinks: record.uplinks.clone(),
+        })?;
         let datapath = Datapath::open_existing(&record.pin_dir())?;
         let ports = ports(state_dir, &plan.desired);
-        Ok(Self { record, plan, links, datapath, ports })
+        Ok(Self {
+            record,
+            plan,
+            links,
+            datapath,
+            ports,
+        })
     }
 
     /// How the node is.
@@ -228,8 +263,16 @@ impl Offline {
         &self.record
     }
 
-    fn scene<T>(&mut self, with: impl FnOnce(&mut Scene<'_>) -> Result<T, LookError>) -> Result<T, LookError> {
-        let denied = self.ports.iter().filter(|(_, hold)| !hold.is_served()).map(|(port, _)| *port).collect();
+    fn scene<T>(
+        &mut self,
+        with: impl FnOnce(&mut Scene<'_>) -> Result<T, LookError>,
+    ) -> Result<T, LookError> {
+        let denied = self
+            .ports
+            .iter()
+            .filter(|(_, hold)| !hold.is_served())
+            .map(|(port, _)| *port)
+            .collect();
         let reduced = PortFilter::default().reduce(&self.plan.desired, &denied);
         with(&mut Scene {
             plan: &self.plan,
@@ -246,7 +289,9 @@ impl Offline {
 /// What the holder, which outlives the agent, says of the ports.
 fn ports(state_dir: &StateDir, desired: &DesiredState) -> BTreeMap<HeldPort, PortHold> {
     let holder = HolderClient::connect(&state_dir.holder_socket()).ok().flatten();
-    let held = holder.and_then(|mut holder| holder.list().ok()).unwrap_or_default();
+    let held = holder
+        .and_then(|mut holder| holder.list().ok())
+        .unwrap_or_default();
     let state = |port: &HeldPort| {
         if held.contains(port) {
             PortHold::Held
@@ -256,6 +301,8 @@ fn ports(state_dir: &StateDir, desired: &DesiredState) -> BTreeMap<HeldPort, Por
             PortHold::Unknown
         }
     };
-    published_ports(desired).into_iter().map(|port| (port, state(&port))).collect()
+    published_ports(desired)
+        .into_iter()
+        .map(|port| (port, state(&port)))
+        .collect()
 }
-

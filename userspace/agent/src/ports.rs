@@ -34,9 +34,13 @@ impl PortHold {
     /// What the holder's refusal means.
     pub fn of(refusal: &Refusal) -> Self {
         match Errno::from_raw(refusal.errno) {
-            Errno::EADDRINUSE => Self::InUse { owner: refusal.owner.clone() },
+            Errno::EADDRINUSE => Self::InUse {
+                owner: refusal.owner.clone(),
+            },
             Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT => Self::Unsupported,
-            errno => Self::Refused { reason: errno.to_string() },
+            errno => Self::Refused {
+                reason: errno.to_string(),
+            },
         }
     }
 
@@ -52,15 +56,17 @@ impl PortHold {
     pub fn problem(&self, port: HeldPort) -> Option<String> {
         match self {
             Self::Held | Self::Unsupported | Self::Unknown => None,
-            Self::InUse { owner: Some(PortOwner { pid, name }) } => Some(format!(
+            Self::InUse {
+                owner: Some(PortOwner { pid, name }),
+            } => Some(format!(
                 "port {port} is not published on this node: {name} (pid {pid}) has it; stop that process, or publish another port"
             )),
             Self::InUse { owner: None } => Some(format!(
                 "port {port} is not published on this node: another process has it; stop it (ss -lnp tells which), or publish another port"
             )),
-            Self::Refused { reason } => {
-                Some(format!("port {port} is not published on this node: the kernel refused to bind it: {reason}"))
-            }
+            Self::Refused { reason } => Some(format!(
+                "port {port} is not published on this node: the kernel refused to bind it: {reason}"
+            )),
         }
     }
 }
@@ -69,7 +75,9 @@ impl fmt::Display for PortHold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Held => f.write_str("held"),
-            Self::InUse { owner: Some(PortOwner { pid, name }) } => write!(f, "in use by {name} (pid {pid})"),
+            Self::InUse {
+                owner: Some(PortOwner { pid, name }),
+            } => write!(f, "in use by {name} (pid {pid})"),
             Self::InUse { owner: None } => f.write_str("in use by another process"),
             Self::Unsupported => f.write_str("published, no socket holds it"),
             Self::Refused { reason } => write!(f, "refused: {reason}"),
@@ -82,7 +90,12 @@ impl fmt::Display for PortHold {
 pub fn published_ports(desired: &DesiredState) -> BTreeSet<HeldPort> {
     let services = desired.services.values();
     let ports = services.flat_map(|service| service.published.keys());
-    ports.map(|(protocol, port)| HeldPort { protocol: *protocol, port: *port }).collect()
+    ports
+        .map(|(protocol, port)| HeldPort {
+            protocol: *protocol,
+            port: *port,
+        })
+        .collect()
 }
 
 /// Takes out of plans what may not be published, keeping the parts of services that did not change the same in memory:
@@ -105,19 +118,30 @@ impl PortFilter {
         let mut result = desired.clone();
         let mut reduced = BTreeMap::new();
         for (name, service) in &mut result.services {
-            let of_service: BTreeSet<HeldPort> =
-                denied.iter().filter(|port| service.published.contains_key(&(port.protocol, port.port))).copied().collect();
+            let of_service: BTreeSet<HeldPort> = denied
+                .iter()
+                .filter(|port| service.published.contains_key(&(port.protocol, port.port)))
+                .copied()
+                .collect();
             if of_service.is_empty() {
                 continue;
             }
             let known = self.reduced.remove(name);
-            let entry = known.filter(|known| Arc::ptr_eq(&known.whole, service) && known.denied == of_service);
+            let entry =
+                known.filter(|known| Arc::ptr_eq(&known.whole, service) && known.denied == of_service);
             let entry = entry.unwrap_or_else(|| {
                 let mut without = ServicePlan::clone(service);
                 without.published.retain(|(protocol, port), _| {
-                    !of_service.contains(&HeldPort { protocol: *protocol, port: *port })
+                    !of_service.contains(&HeldPort {
+                        protocol: *protocol,
+                        port: *port,
+                    })
                 });
-                Reduced { whole: Arc::clone(service), denied: of_service, without: Arc::new(without) }
+                Reduced {
+                    whole: Arc::clone(service),
+                    denied: of_service,
+                    without: Arc::new(without),
+                }
             });
             *service = Arc::clone(&entry.without);
             reduced.insert(name.clone(), entry);
@@ -139,7 +163,10 @@ mod tests {
     }
 
     fn tcp(port: u16) -> HeldPort {
-        HeldPort { protocol: Protocol::Tcp, port }
+        HeldPort {
+            protocol: Protocol::Tcp,
+            port,
+        }
     }
 
     #[test]
@@ -174,17 +201,32 @@ mod tests {
 
     #[test]
     fn a_refusal_names_port_owner_and_remedy() {
-        let owner = Some(PortOwner { pid: 7, name: "nginx".into() });
-        let refusal = Refusal { port: tcp(8080), errno: Errno::EADDRINUSE as i32, owner };
+        let owner = Some(PortOwner {
+            pid: 7,
+            name: "nginx".into(),
+        });
+        let refusal = Refusal {
+            port: tcp(8080),
+            errno: Errno::EADDRINUSE as i32,
+            owner,
+        };
         let hold = PortHold::of(&refusal);
         assert!(!hold.is_served());
         let problem = hold.problem(tcp(8080)).unwrap();
         for part in ["tcp/8080", "nginx", "pid 7", "stop that process"] {
             assert!(problem.contains(part), "{problem}");
         }
-        let refusal = Refusal { port: tcp(1), errno: Errno::EPROTONOSUPPORT as i32, owner: None };
+        let refusal = Refusal {
+            port: tcp(1),
+            errno: Errno::EPROTONOSUPPORT as i32,
+            owner: None,
+        };
         assert!(PortHold::of(&refusal).is_served());
-        let refusal = Refusal { port: tcp(1), errno: Errno::EMFILE as i32, owner: None };
+        let refusal = Refusal {
+            port: tcp(1),
+            errno: Errno::EMFILE as i32,
+            owner: None,
+        };
         assert!(!PortHold::of(&refusal).is_served());
     }
 }

@@ -27,10 +27,12 @@ impl Names {
     /// Where a map cannot be read.
     pub(crate) fn read(maps: &Maps, desired: &DesiredState) -> Result<Self, DatapathError> {
         let plans = || desired.services.values();
-        let services: HashMap<u64, &ServiceKey> =
-            plans().flat_map(|plan| plan.groups.keys().map(|key| (key.id(), key))).collect();
-        let backends: HashMap<u64, &BackendKey> =
-            plans().flat_map(|plan| plan.backends.keys().map(|key| (key.id(), key))).collect();
+        let services: HashMap<u64, &ServiceKey> = plans()
+            .flat_map(|plan| plan.groups.keys().map(|key| (key.id(), key)))
+            .collect();
+        let backends: HashMap<u64, &BackendKey> = plans()
+            .flat_map(|plan| plan.backends.keys().map(|key| (key.id(), key)))
+            .collect();
         let mut names = Self::default();
         for index in 1..maps.services.len() {
             let key = services.get(&maps.services.read(index)?.id).copied().cloned();
@@ -44,7 +46,9 @@ impl Names {
             let vtep = maps.vteps.read(index)?;
             if vtep.flags.has(VtepFlags::USED) {
                 let address = IpAddr::from(vtep.addr);
-                names.vteps.insert(index, (address, desired.cluster.vteps.get(&address).cloned()));
+                names
+                    .vteps
+                    .insert(index, (address, desired.cluster.vteps.get(&address).cloned()));
             }
         }
         Ok(names)
@@ -71,9 +75,21 @@ pub(crate) fn read(datapath: &Datapath, desired: &DesiredState) -> Result<Readin
         fill.bytes = memory.get(&fill.map).copied().unwrap_or(0);
     }
     Ok(Readings {
-        groups: counters.services.into_iter().map(|(key, counters)| (key, count(&counters))).collect(),
-        backends: counters.backends.into_iter().map(|(key, counters)| (key, count(&counters))).collect(),
-        drops: counters.drops.into_iter().map(|(reason, counters)| dropped(reason, &counters)).collect(),
+        groups: counters
+            .services
+            .into_iter()
+            .map(|(key, counters)| (key, count(&counters)))
+            .collect(),
+        backends: counters
+            .backends
+            .into_iter()
+            .map(|(key, counters)| (key, count(&counters)))
+            .collect(),
+        drops: counters
+            .drops
+            .into_iter()
+            .map(|(reason, counters)| dropped(reason, &counters))
+            .collect(),
         resolved,
         maps: fills,
         memory: memory.values().sum(),
@@ -81,8 +97,16 @@ pub(crate) fn read(datapath: &Datapath, desired: &DesiredState) -> Result<Readin
 }
 
 fn count(counters: &Counters) -> Count {
-    let Counters { packets, bytes, flows } = *counters;
-    Count { packets, bytes, flows }
+    let Counters {
+        packets,
+        bytes,
+        flows,
+    } = *counters;
+    Count {
+        packets,
+        bytes,
+        flows,
+    }
 }
 
 fn dropped(reason: DropReason, counters: &Counters) -> DropStatus {
@@ -98,7 +122,12 @@ fn fills(maps: &Maps) -> Result<Vec<MapStatus>, DatapathError> {
     use essaim_abi::maps as name;
     let mut fills = Vec::new();
     let mut note = |map: &str, used: u64, capacity: u32| {
-        fills.push(MapStatus { map: map.to_owned(), used, capacity: u64::from(capacity), bytes: 0 });
+        fills.push(MapStatus {
+            map: map.to_owned(),
+            used,
+            capacity: u64::from(capacity),
+            bytes: 0,
+        });
     };
     let mut used = 0;
     for index in 1..maps.services.len() {

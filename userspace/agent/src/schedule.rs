@@ -76,7 +76,12 @@ pub struct Schedule {
 impl Schedule {
     /// A schedule whose first round is due at once.
     pub fn new(pace: Pace, now: Instant) -> Self {
-        Self { pace, due: now, failures: 0, moved: false }
+        Self {
+            pace,
+            due: now,
+            failures: 0,
+            moved: false,
+        }
     }
 
     /// Takes note of something that happened.
@@ -107,7 +112,10 @@ impl Schedule {
                 self.moved = moved;
                 let doubled = 2_u32.saturating_pow(self.failures.min(31));
                 self.failures = self.failures.saturating_add(1);
-                self.pace.retry_first.saturating_mul(doubled).min(self.pace.retry_most)
+                self.pace
+                    .retry_first
+                    .saturating_mul(doubled)
+                    .min(self.pace.retry_most)
             }
         };
         self.due = now + wait;

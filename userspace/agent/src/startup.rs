@@ -40,7 +40,9 @@ pub enum StartupError {
         mounted: String,
     },
     /// There is no cgroup of version 2.
-    #[error("no cgroup2 file system is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup/unified) or name it with --cgroup")]
+    #[error(
+        "no cgroup2 file system is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup/unified) or name it with --cgroup"
+    )]
     NoCgroup2,
     /// An uplink does not exist.
     #[error("uplink {uplink} does not exist in this network namespace; interfaces here: {found}")]
@@ -72,17 +74,34 @@ pub enum StartupError {
 /// [`StartupError::Capabilities`], [`StartupError::Read`].
 pub fn check_capabilities() -> Result<(), StartupError> {
     let missing = missing_capabilities(&read(Path::new("/proc/self/status"))?);
-    if missing.is_empty() { Ok(()) } else { Err(StartupError::Capabilities { missing: missing.join(", ") }) }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(StartupError::Capabilities {
+            missing: missing.join(", "),
+        })
+    }
 }
 
 /// The needed capabilities that a `/proc/PID/status` does not show as effective.
 fn missing_capabilities(status: &str) -> Vec<&'static str> {
     // Numbers of linux/capability.h. CAP_SYS_ADMIN: entering the tasks' namespaces.
-    const NEEDED: [(u32, &str); 5] =
-        [(12, "CAP_NET_ADMIN"), (13, "CAP_NET_RAW"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+    const NEEDED: [(u32, &str); 5] = [
+        (12, "CAP_NET_ADMIN"),
+        (13, "CAP_NET_RAW"),
+        (21, "CAP_SYS_ADMIN"),
+        (38, "CAP_PERFMON"),
+        (39, "CAP_BPF"),
+    ];
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    NEEDED.into_iter().filter(|(bit, _)| effective >> bit & 1 == 0).map(|(_, name)| name).collect()
+    let effective = line
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .unwrap_or(0);
+    NEEDED
+        .into_iter()
+        .filter(|(bit, _)| effective >> bit & 1 == 0)
+        .map(|(_, name)| name)
+        .collect()
 }
 
 /// Checks the version of the running kernel.
@@ -95,7 +114,9 @@ pub fn check_kernel() -> Result<(), StartupError> {
     if kernel_version(found).is_some_and(|version| version >= OLDEST_KERNEL) {
         Ok(())
     } else {
-        Err(StartupError::Kernel { found: found.to_owned() })
+        Err(StartupError::Kernel {
+            found: found.to_owned(),
+        })
     }
 }
 
@@ -109,8 +130,17 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
 /// # Errors
 /// [`StartupError::NoBpfFs`].
 pub fn check_bpffs(root: &Path) -> Result<(), StartupError> {
-    let existing = root.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
-    if is_on(existing, BPF_FS_MAGIC) { Ok(()) } else { Err(StartupError::NoBpfFs { path: root.to_owned() }) }
+    let existing = root
+        .ancestors()
+        .find(|folder| folder.exists())
+        .unwrap_or(Path::new("/"));
+    if is_on(existing, BPF_FS_MAGIC) {
+        Ok(())
+    } else {
+        Err(StartupError::NoBpfFs {
+            path: root.to_owned(),
+        })
+    }
 }
 
 /// Checks that `path` is a cgroup of version 2.
@@ -122,7 +152,10 @@ pub fn check_cgroup(path: &Path) -> Result<(), StartupError> {
         return Ok(());
     }
     let mounted = cgroup2_mount().map_or("nowhere".to_owned(), |path| path.display().to_string());
-    Err(StartupError::NotCgroup2 { path: path.to_owned(), mounted })
+    Err(StartupError::NotCgroup2 {
+        path: path.to_owned(),
+        mounted,
+    })
 }
 
 fn is_on(path: &Path, kind: FsType) -> bool {
@@ -135,7 +168,9 @@ fn is_on(path: &Path, kind: FsType) -> bool {
 /// [`StartupError::NoCgroup2`], [`StartupError::Read`].
 pub fn cgroup2_mount() -> Result<PathBuf, StartupError> {
     let mounts = read(Path::new("/proc/self/mounts"))?;
-    cgroup2_in(&mounts).map(PathBuf::from).ok_or(StartupError::NoCgroup2)
+    cgroup2_in(&mounts)
+        .map(PathBuf::from)
+        .ok_or(StartupError::NoCgroup2)
 }
 
 fn cgroup2_in(mounts: &str) -> Option<&str> {
@@ -153,11 +188,16 @@ fn cgroup2_in(mounts: &str) -> Option<&str> {
 pub fn check_uplinks(uplinks: &[String]) -> Result<(), StartupError> {
     let distinct: std::collections::BTreeSet<&String> = uplinks.iter().collect();
     if uplinks.is_empty() || uplinks.len() > 4 || distinct.len() != uplinks.len() {
-        return Err(StartupError::Uplinks { found: uplinks.to_vec() });
+        return Err(StartupError::Uplinks {
+            found: uplinks.to_vec(),
+        });
     }
     for uplink in uplinks {
         if nix::net::if_::if_nametoindex(uplink.as_str()).is_err() {
-            return Err(StartupError::NoUplink { uplink: uplink.clone(), found: interfaces() });
+            return Err(StartupError::NoUplink {
+                uplink: uplink.clone(),
+                found: interfaces(),
+            });
         }
     }
     Ok(())
@@ -165,14 +205,19 @@ pub fn check_uplinks(uplinks: &[String]) -> Result<(), StartupError> {
 
 fn interfaces() -> String {
     let names = nix::net::if_::if_nameindex().map(|interfaces| {
-        let names = interfaces.iter().map(|interface| interface.name().to_string_lossy().into_owned());
+        let names = interfaces
+            .iter()
+            .map(|interface| interface.name().to_string_lossy().into_owned());
         names.collect::<Vec<String>>().join(", ")
     });
     names.unwrap_or_default()
 }
 
 fn read(path: &Path) -> Result<String, StartupError> {
-    fs::read_to_string(path).map_err(|source| StartupError::Read { path: path.to_owned(), source })
+    fs::read_to_string(path).map_err(|source| StartupError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -181,9 +226,24 @@ mod tests {
 
     #[test]
     fn missing_capabilities_are_named() {
-        assert_eq!(missing_capabilities("Name:\tx\nCapEff:\t000001ffffffffff\n"), Vec::<&str>::new());
-        assert_eq!(missing_capabilities("CapEff:\t0000003fffffffff\n"), ["CAP_PERFMON", "CAP_BPF"]);
-        assert_eq!(missing_capabilities(""), ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN", "CAP_PERFMON", "CAP_BPF"]);
+        assert_eq!(
+            missing_capabilities("Name:\tx\nCapEff:\t000001ffffffffff\n"),
+            Vec::<&str>::new()
+        );
+        assert_eq!(
+            missing_capabilities("CapEff:\t0000003fffffffff\n"),
+            ["CAP_PERFMON", "CAP_BPF"]
+        );
+        assert_eq!(
+            missing_capabilities(""),
+            [
+                "CAP_NET_ADMIN",
+                "CAP_NET_RAW",
+                "CAP_SYS_ADMIN",
+                "CAP_PERFMON",
+                "CAP_BPF"
+            ]
+        );
     }
 
     #[test]
@@ -197,7 +257,8 @@ mod tests {
 
     #[test]
     fn the_cgroup2_mount_is_found_among_others() {
-        let hybrid = "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        let hybrid =
+            "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         assert_eq!(cgroup2_in(hybrid), Some("/sys/fs/cgroup/unified"));
         assert_eq!(cgroup2_in("cgroup /sys/fs/cgroup/cpu cgroup rw 0 0\n"), None);
     }
@@ -205,8 +266,13 @@ mod tests {
     #[test]
     fn a_folder_elsewhere_is_no_bpffs_and_no_cgroup() {
         let folder = tempfile::tempdir().unwrap();
-        let error = check_bpffs(&folder.path().join("not/there")).unwrap_err().to_string();
-        assert!(error.contains("not/there") && error.contains("mount -t bpf"), "{error}");
+        let error = check_bpffs(&folder.path().join("not/there"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("not/there") && error.contains("mount -t bpf"),
+            "{error}"
+        );
         let error = check_cgroup(folder.path()).unwrap_err().to_string();
         assert!(error.contains("--cgroup"), "{error}");
     }
@@ -214,9 +280,17 @@ mod tests {
     #[test]
     fn uplinks_must_exist_and_differ() {
         check_uplinks(&["lo".into()]).unwrap();
-        let error = check_uplinks(&["lo".into(), "wan9".into()]).unwrap_err().to_string();
-        assert!(error.contains("wan9") && error.contains("interfaces here:") && error.contains("lo"), "{error}");
-        assert!(matches!(check_uplinks(&["lo".into(), "lo".into()]), Err(StartupError::Uplinks { .. })));
+        let error = check_uplinks(&["lo".into(), "wan9".into()])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("wan9") && error.contains("interfaces here:") && error.contains("lo"),
+            "{error}"
+        );
+        assert!(matches!(
+            check_uplinks(&["lo".into(), "lo".into()]),
+            Err(StartupError::Uplinks { .. })
+        ));
         assert!(matches!(check_uplinks(&[]), Err(StartupError::Uplinks { .. })));
     }
 }

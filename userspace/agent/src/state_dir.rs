@@ -137,7 +137,10 @@ impl StateDir {
             .recursive(true)
             .mode(0o700)
             .create(&self.path)
-            .map_err(|source| StateDirError::Create { path: self.path.clone(), source })
+            .map_err(|source| StateDirError::Create {
+                path: self.path.clone(),
+                source,
+            })
     }
 
     /// Makes this process its agent.
@@ -146,9 +149,19 @@ impl StateDir {
     /// [`StateDirError::Busy`] where another one is; [`StateDirError::File`].
     pub fn lock(&self) -> Result<AgentLock, StateDirError> {
         let path = self.lock_file();
-        let failed = |source| StateDirError::File { doing: "lock", path: path.clone(), source };
+        let failed = |source| StateDirError::File {
+            doing: "lock",
+            path: path.clone(),
+            source,
+        };
         let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
+        let file = options
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
         let locked = Flock::lock(file.map_err(failed)?, FlockArg::LockExclusiveNonblock);
         let mut file = locked.map_err(|(mut file, error)| {
             if error != Errno::EWOULDBLOCK {
@@ -156,10 +169,19 @@ impl StateDir {
             }
             let mut pid = String::new();
             let known = file.read_to_string(&mut pid).is_ok() && !pid.trim().is_empty();
-            let pid = if known { pid.trim().to_owned() } else { "unknown".to_owned() };
-            StateDirError::Busy { path: self.path.clone(), pid }
+            let pid = if known {
+                pid.trim().to_owned()
+            } else {
+                "unknown".to_owned()
+            };
+            StateDirError::Busy {
+                path: self.path.clone(),
+                pid,
+            }
         })?;
-        file.set_len(0).and_then(|()| write!(&mut *file, "{}", std::process::id())).map_err(failed)?;
+        file.set_len(0)
+            .and_then(|()| write!(&mut *file, "{}", std::process::id()))
+            .map_err(failed)?;
         Ok(AgentLock { _file: file })
     }
 
@@ -169,8 +191,10 @@ impl StateDir {
     /// [`StateDirError::File`].
     pub fn write_record(&self, record: &NodeRecord) -> Result<(), StateDirError> {
         let path = self.record_file();
-        let bytes = serde_json::to_vec_pretty(record)
-            .map_err(|source| StateDirError::Damaged { path: path.clone(), source })?;
+        let bytes = serde_json::to_vec_pretty(record).map_err(|source| StateDirError::Damaged {
+            path: path.clone(),
+            source,
+        })?;
         replace(&path, &bytes)
     }
 
@@ -215,13 +239,21 @@ impl StateDir {
         let mut outcome = Ok(());
         for path in files {
             if let Err(source) = absent_is_fine(fs::remove_file(&path)) {
-                outcome = Err(StateDirError::File { doing: "remove", path, source });
+                outcome = Err(StateDirError::File {
+                    doing: "remove",
+                    path,
+                    source,
+                });
             }
         }
         match absent_is_fine(fs::remove_dir(&self.path)) {
             Err(source) if source.kind() != io::ErrorKind::DirectoryNotEmpty => {
                 let path = self.path.clone();
-                outcome.and(Err(StateDirError::File { doing: "remove", path, source }))
+                outcome.and(Err(StateDirError::File {
+                    doing: "remove",
+                    path,
+                    source,
+                }))
             }
             _ => outcome,
         }
@@ -229,15 +261,24 @@ impl StateDir {
 }
 
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, StateDirError> {
-    let damaged = |source| StateDirError::Damaged { path: path.to_owned(), source };
-    read(path)?.map(|text| serde_json::from_str(&text).map_err(damaged)).transpose()
+    let damaged = |source| StateDirError::Damaged {
+        path: path.to_owned(),
+        source,
+    };
+    read(path)?
+        .map(|text| serde_json::from_str(&text).map_err(damaged))
+        .transpose()
 }
 
 fn read(path: &Path) -> Result<Option<String>, StateDirError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(StateDirError::File { doing: "read", path: path.to_owned(), source }),
+        Err(source) => Err(StateDirError::File {
+            doing: "read",
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
@@ -246,7 +287,11 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateDirError> {
     let beside = path.with_extension("new");
     fs::write(&beside, bytes)
         .and_then(|()| fs::rename(&beside, path))
-        .map_err(|source| StateDirError::File { doing: "write", path: path.to_owned(), source })
+        .map_err(|source| StateDirError::File {
+            doing: "write",
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
@@ -267,7 +312,10 @@ mod tests {
         state.create().unwrap();
         let lock = state.lock().unwrap();
         let error = state.lock().unwrap_err();
-        assert!(matches!(&error, StateDirError::Busy { pid, .. } if *pid == std::process::id().to_string()), "{error}");
+        assert!(
+            matches!(&error, StateDirError::Busy { pid, .. } if *pid == std::process::id().to_string()),
+            "{error}"
+        );
         drop(lock);
         state.lock().unwrap();
     }
@@ -290,7 +338,10 @@ mod tests {
         state.write_catalog("revision = 1").unwrap();
         assert_eq!(state.record().unwrap(), Some(record.clone()));
         assert_eq!(record.pin_dir(), Path::new("/sys/fs/bpf/essaim/n1"));
-        assert_eq!(pin_dir(Path::new("/bpf"), "n1.example.org"), Path::new("/bpf/n1,example,org"));
+        assert_eq!(
+            pin_dir(Path::new("/bpf"), "n1.example.org"),
+            Path::new("/bpf/n1,example,org")
+        );
         assert_eq!(state.catalog().unwrap().unwrap().1, "revision = 1");
         state.remove().unwrap();
         assert!(!state.path().exists());

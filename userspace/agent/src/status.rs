@@ -231,7 +231,12 @@ impl Status {
     /// Puts together what a catalog, its plan and the maps say.
     pub fn new(catalog: &Catalog, desired: &DesiredState, known: Known<'_>) -> Self {
         let nothing = Readings::default();
-        let Known { agent, problems, ports, readings } = known;
+        let Known {
+            agent,
+            problems,
+            ports,
+            readings,
+        } = known;
         let readings = readings.unwrap_or(&nothing);
         Self {
             node: desired.cluster.node.clone(),
@@ -239,7 +244,11 @@ impl Status {
             revision: desired.revision,
             problems,
             networks: networks(catalog, desired),
-            services: desired.services.iter().map(|(name, plan)| service(name, plan, readings)).collect(),
+            services: desired
+                .services
+                .iter()
+                .map(|(name, plan)| service(name, plan, readings))
+                .collect(),
             ports: published(desired, &ports),
             vteps: vteps(desired, readings),
             drops: readings.drops.clone(),
@@ -250,7 +259,12 @@ impl Status {
 }
 
 fn networks(catalog: &Catalog, desired: &DesiredState) -> Vec<NetworkStatus> {
-    let attachments = || desired.services.values().flat_map(|service| service.attachments.keys());
+    let attachments = || {
+        desired
+            .services
+            .values()
+            .flat_map(|service| service.attachments.keys())
+    };
     let status = |network: &essaim_model::Network| NetworkStatus {
         name: network.name.clone(),
         vni: network.vni,
@@ -288,9 +302,15 @@ fn service(name: &ServiceName, plan: &ServicePlan, readings: &Readings) -> Servi
 }
 
 fn published(desired: &DesiredState, holds: &BTreeMap<HeldPort, PortHold>) -> Vec<PortStatus> {
-    let ports = desired.services.iter().flat_map(|(service, plan)| plan.published.iter().map(move |of| (service, of)));
+    let ports = desired
+        .services
+        .iter()
+        .flat_map(|(service, plan)| plan.published.iter().map(move |of| (service, of)));
     let status = |(service, ((protocol, port), plan)): (&ServiceName, (&(_, u16), &PublishedPort))| {
-        let port = HeldPort { protocol: *protocol, port: *port };
+        let port = HeldPort {
+            protocol: *protocol,
+            port: *port,
+        };
         PortStatus {
             port,
             service: service.clone(),
@@ -317,7 +337,11 @@ fn vteps(desired: &DesiredState, readings: &Readings) -> Vec<VtepStatus> {
     };
     let vteps = desired.cluster.vteps.iter();
     let mut vteps: Vec<VtepStatus> = vteps
-        .map(|(address, node)| VtepStatus { node: node.clone(), address: *address, way: way(address) })
+        .map(|(address, node)| VtepStatus {
+            node: node.clone(),
+            address: *address,
+            way: way(address),
+        })
         .collect();
     vteps.sort_by(|one, other| one.node.cmp(&other.node));
     vteps

@@ -25,7 +25,9 @@ pub enum WatchError {
     #[error("failed to wait for inotify")]
     Register(#[source] io::Error),
     /// The folder of the catalog cannot be watched.
-    #[error("failed to watch the folder {folder} of the catalog; raise fs.inotify.max_user_watches if it is full")]
+    #[error(
+        "failed to watch the folder {folder} of the catalog; raise fs.inotify.max_user_watches if it is full"
+    )]
     Folder {
         /// The folder.
         folder: PathBuf,
@@ -70,7 +72,8 @@ impl FileWatch {
     /// # Errors
     /// [`WatchError`].
     pub fn new(catalog: &Path) -> Result<Self, WatchError> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(WatchError::Open)?;
+        let inotify =
+            Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(WatchError::Open)?;
         let mut folders = Vec::new();
         let mut names = BTreeSet::new();
         let real = fs::canonicalize(catalog).ok();
@@ -83,12 +86,20 @@ impl FileWatch {
             let flags = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE;
             let watch = inotify
                 .add_watch(folder, flags)
-                .map_err(|source| WatchError::Folder { folder: folder.to_owned(), source })?;
+                .map_err(|source| WatchError::Folder {
+                    folder: folder.to_owned(),
+                    source,
+                })?;
             folders.push((watch, folder.to_owned()));
             names.extend(path.file_name().map(ToOwned::to_owned));
         }
         let inotify = register(inotify).map_err(WatchError::Register)?;
-        let mut watch = Self { inotify, folders, names, netns: None };
+        let mut watch = Self {
+            inotify,
+            folders,
+            names,
+            netns: None,
+        };
         watch.watch_namespaces();
         Ok(watch)
     }
@@ -171,7 +182,10 @@ mod tests {
     }
 
     fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
     }
 
     #[test]

@@ -46,7 +46,10 @@ impl Watchers {
         self.watchers.retain(|watcher| !watcher.answer.is_closed());
         if self.watchers.is_empty() {
             if let Err(error) = plane.set_watch(false) {
-                tracing::warn!(error = crate::chain(&error), "the programs go on reporting every decision");
+                tracing::warn!(
+                    error = crate::chain(&error),
+                    "the programs go on reporting every decision"
+                );
             }
             return;
         }
@@ -60,7 +63,9 @@ impl Watchers {
         let names = Names::read(plane.maps(), desired).unwrap_or_default();
         for event in events {
             let decision = Decision::of(&event, &names);
-            self.watchers.iter_mut().for_each(|watcher| watcher.tell(&decision));
+            self.watchers
+                .iter_mut()
+                .for_each(|watcher| watcher.tell(&decision));
         }
     }
 }
@@ -68,10 +73,18 @@ impl Watchers {
 impl Watcher {
     /// A watcher that is slow misses decisions, and is told how many.
     fn tell(&mut self, decision: &Decision) {
-        if self.missed > 0 && self.answer.try_send(AgentReply::Missed { count: self.missed }).is_ok() {
+        if self.missed > 0
+            && self
+                .answer
+                .try_send(AgentReply::Missed { count: self.missed })
+                .is_ok()
+        {
             self.missed = 0;
         }
-        if let Err(TrySendError::Full(_)) = self.answer.try_send(AgentReply::Decision(Box::new(decision.clone()))) {
+        if let Err(TrySendError::Full(_)) = self
+            .answer
+            .try_send(AgentReply::Decision(Box::new(decision.clone())))
+        {
             self.missed += 1;
         }
     }

@@ -166,9 +166,6 @@ pub(crate) struct CleanArgs {
     /// Folder on a BPF file system; the one that the agent wrote down where it is not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) bpf_root: Option<PathBuf>,
-    /// The cgroup that the socket programs are attached to; the one that the agent wrote down where it is not given.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) cgroup: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) state: StateDirArg,
 }
@@ -196,7 +193,9 @@ mod tests {
             "essaim node --name n1 --catalog c --uplink eth0,eth1",
             "essaim node --name n1 --catalog c --uplink eth0 --uplink eth1",
         ] {
-            let Command::Node(node) = cli(line) else { panic!("{line}") };
+            let Command::Node(node) = cli(line) else {
+                panic!("{line}")
+            };
             assert_eq!(node.uplink, ["eth0", "eth1"]);
         }
     }
@@ -204,8 +203,16 @@ mod tests {
     #[test]
     fn every_public_command_has_examples_and_the_holder_is_hidden() {
         for command in Cli::command().get_subcommands() {
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert_eq!(help.contains("Examples:"), !command.is_hide_set(), "{}", command.get_name());
+            let help = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert_eq!(
+                help.contains("Examples:"),
+                !command.is_hide_set(),
+                "{}",
+                command.get_name()
+            );
         }
     }
 }

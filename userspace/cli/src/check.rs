@@ -57,7 +57,11 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
             print(&lines);
         }
         (Format::Json, Ok(catalog)) => {
-            print_json(&Report { valid: true, summary: Some(Summary::of(&catalog)), errors: Vec::new() })?;
+            print_json(&Report {
+                valid: true,
+                summary: Some(Summary::of(&catalog)),
+                errors: Vec::new(),
+            })?;
         }
         (Format::Json, Err(errors)) => {
             let errors = errors.iter().map(|error| ErrorReport {
@@ -66,7 +70,11 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<Exit> {
                 path: error.path.clone(),
                 message: error.problem.to_string(),
             });
-            print_json(&Report { valid: false, summary: None, errors: errors.collect() })?;
+            print_json(&Report {
+                valid: false,
+                summary: None,
+                errors: errors.collect(),
+            })?;
         }
     }
     Ok(exit)
@@ -86,7 +94,14 @@ impl Summary {
 }
 
 fn sentence(file: &Path, summary: &Summary) -> String {
-    let Summary { revision, nodes, networks, services, tasks, published_ports } = summary;
+    let Summary {
+        revision,
+        nodes,
+        networks,
+        services,
+        tasks,
+        published_ports,
+    } = summary;
     let counted = |count: &usize, what: &str| format!("{count} {what}{}", if *count == 1 { "" } else { "s" });
     format!(
         "{}: valid, revision {revision}: {}, {}, {}, {}, {}\n",

@@ -92,7 +92,10 @@ pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<Exit> {
     match args.look.format {
         Format::Text => {
             for step in &steps {
-                print(&format!("{} at {}: {}\n", step.program, step.interface, step.text));
+                print(&format!(
+                    "{} at {}: {}\n",
+                    step.program, step.interface, step.text
+                ));
             }
         }
         Format::Json => print_json(&Traced { steps })?,
@@ -103,8 +106,12 @@ pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<Exit> {
 /// Prints decisions until interrupted.
 pub(crate) fn watch(args: &LookArgs) -> anyhow::Result<Exit> {
     let state_dir = StateDir::new(&args.state.state_dir);
-    let answers = client::ask(&state_dir, &AgentRequest::Watch)?
-        .with_context(|| format!("no agent is running with the state directory {}", state_dir.path().display()))?;
+    let answers = client::ask(&state_dir, &AgentRequest::Watch)?.with_context(|| {
+        format!(
+            "no agent is running with the state directory {}",
+            state_dir.path().display()
+        )
+    })?;
     for answer in answers {
         let printed = match answer? {
             AgentReply::Decision(decision) => match args.format {
@@ -126,8 +133,12 @@ pub(crate) fn watch(args: &LookArgs) -> anyhow::Result<Exit> {
 
 /// The agent's only answer; `None` where no agent runs.
 fn ask(state_dir: &StateDir, request: &AgentRequest) -> anyhow::Result<Option<AgentReply>> {
-    let Some(mut answers) = client::ask(state_dir, request)? else { return Ok(None) };
-    let answer = answers.next().context("the agent ended before it answered; ask again")??;
+    let Some(mut answers) = client::ask(state_dir, request)? else {
+        return Ok(None);
+    };
+    let answer = answers
+        .next()
+        .context("the agent ended before it answered; ask again")??;
     Ok(Some(answer))
 }
 

@@ -32,13 +32,18 @@ pub(crate) fn node(args: &NodeArgs) -> anyhow::Result<Exit> {
 pub(crate) fn clean_up(args: &CleanArgs) -> anyhow::Result<Exit> {
     let state_dir = StateDir::new(absolute(&args.state.state_dir)?);
     let node = args.name.as_deref().map(NodeName::new).transpose()?;
-    let options = CleanOptions { node, bpf_root: args.bpf_root.clone() };
+    let options = CleanOptions {
+        node,
+        bpf_root: args.bpf_root.clone(),
+    };
     match clean(&state_dir, &options) {
         Ok(removed) if removed.is_empty() => print(&format!(
             "nothing to remove: no agent has left anything in {}; name the node with --name where its state directory is lost\n",
             state_dir.path().display()
         )),
-        Ok(removed) => removed.iter().for_each(|what| print(&format!("removed {what}\n"))),
+        Ok(removed) => removed
+            .iter()
+            .for_each(|what| print(&format!("removed {what}\n"))),
         Err(errors) => {
             for error in &errors {
                 eprintln!("essaim: {}", chain(error));

@@ -39,7 +39,11 @@ pub(crate) fn show(status: &Status) -> String {
     section(&mut text, "published ports", &ports(status));
     section(&mut text, "vteps", &vteps(status));
     section(&mut text, "drops", &drops(status));
-    section(&mut text, &format!("maps ({} in all)", bytes(status.memory)), &maps(status));
+    section(
+        &mut text,
+        &format!("maps ({} in all)", bytes(status.memory)),
+        &maps(status),
+    );
     text
 }
 
@@ -50,7 +54,13 @@ fn section(text: &mut String, title: &str, table: &Table) {
 }
 
 fn networks(status: &Status) -> Table {
-    let columns = [("network", Left), ("vni", Right), ("subnets", Left), ("endpoints here", Right), ("", Left)];
+    let columns = [
+        ("network", Left),
+        ("vni", Right),
+        ("subnets", Left),
+        ("endpoints here", Right),
+        ("", Left),
+    ];
     let mut table = Table::new(&columns);
     for network in &status.networks {
         table.row([
@@ -58,7 +68,11 @@ fn networks(status: &Status) -> Table {
             network.vni.to_string(),
             joined(&network.subnets),
             network.endpoints_here.to_string(),
-            if network.internal { "internal".to_owned() } else { String::new() },
+            if network.internal {
+                "internal".to_owned()
+            } else {
+                String::new()
+            },
         ]);
     }
     table
@@ -72,9 +86,22 @@ fn show_service(text: &mut String, service: &ServiceStatus) {
     for group in &service.groups {
         let [packets, size, flows] = counted(&group.count);
         let vips = joined(&group.vips);
-        groups.row([group.through.clone(), vips, group.active.to_string(), packets, size, flows]);
+        groups.row([
+            group.through.clone(),
+            vips,
+            group.active.to_string(),
+            packets,
+            size,
+            flows,
+        ]);
     }
-    let columns = [("task", Left), ("state", Left), ("node", Left), ("network", Left), ("addresses", Left)];
+    let columns = [
+        ("task", Left),
+        ("state", Left),
+        ("node", Left),
+        ("network", Left),
+        ("addresses", Left),
+    ];
     let mut backends = Table::new(&[columns.as_slice(), counters.as_slice()].concat());
     for backend in &service.backends {
         let [packets, size, flows] = counted(&backend.count);
@@ -104,7 +131,14 @@ const fn state(state: TaskState) -> &'static str {
 }
 
 fn ports(status: &Status) -> Table {
-    let columns = [("port", Left), ("service", Left), ("target", Right), ("mode", Left), ("replies", Left), ("state", Left)];
+    let columns = [
+        ("port", Left),
+        ("service", Left),
+        ("target", Right),
+        ("mode", Left),
+        ("replies", Left),
+        ("state", Left),
+    ];
     let mut table = Table::new(&columns);
     for port in &status.ports {
         table.row([
@@ -133,28 +167,62 @@ fn vteps(status: &Status) -> Table {
 }
 
 fn drops(status: &Status) -> Table {
-    let mut table = Table::new(&[("reason", Left), ("packets", Right), ("bytes", Right), ("meaning", Left)]);
+    let mut table = Table::new(&[
+        ("reason", Left),
+        ("packets", Right),
+        ("bytes", Right),
+        ("meaning", Left),
+    ]);
     for drop in &status.drops {
-        table.row([drop.reason.clone(), drop.packets.to_string(), bytes(drop.bytes), drop.text.clone()]);
+        table.row([
+            drop.reason.clone(),
+            drop.packets.to_string(),
+            bytes(drop.bytes),
+            drop.text.clone(),
+        ]);
     }
     table
 }
 
 fn maps(status: &Status) -> Table {
-    let mut table = Table::new(&[("map", Left), ("used", Right), ("capacity", Right), ("full", Right), ("memory", Right)]);
+    let mut table = Table::new(&[
+        ("map", Left),
+        ("used", Right),
+        ("capacity", Right),
+        ("full", Right),
+        ("memory", Right),
+    ]);
     for map in &status.maps {
-        let percent = map.used.saturating_mul(100).checked_div(map.capacity).unwrap_or(0);
-        table.row([map.map.clone(), map.used.to_string(), map.capacity.to_string(), format!("{percent} %"), bytes(map.bytes)]);
+        let percent = map
+            .used
+            .saturating_mul(100)
+            .checked_div(map.capacity)
+            .unwrap_or(0);
+        table.row([
+            map.map.clone(),
+            map.used.to_string(),
+            map.capacity.to_string(),
+            format!("{percent} %"),
+            bytes(map.bytes),
+        ]);
     }
     table
 }
 
 fn counted(count: &Count) -> [String; 3] {
-    [count.packets.to_string(), bytes(count.bytes), count.flows.to_string()]
+    [
+        count.packets.to_string(),
+        bytes(count.bytes),
+        count.flows.to_string(),
+    ]
 }
 
 fn joined(items: &[impl Display]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    items
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// A time in its two largest units.

@@ -18,7 +18,10 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(columns: &[(&'static str, Align)]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+        Self {
+            columns: columns.to_vec(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row; cells that are missing are empty.
@@ -33,10 +36,20 @@ impl Table {
     /// The table, each line with this many spaces in front.
     pub(crate) fn render(&self, indent: usize) -> String {
         let cell = |row: &[String], column: usize| row.get(column).cloned().unwrap_or_default();
-        let widths: Vec<usize> = self.columns.iter().enumerate().map(|(column, (name, _))| {
-            let widest = self.rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or(0);
-            widest.max(name.chars().count())
-        }).collect();
+        let widths: Vec<usize> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(column, (name, _))| {
+                let widest = self
+                    .rows
+                    .iter()
+                    .map(|row| cell(row, column).chars().count())
+                    .max()
+                    .unwrap_or(0);
+                widest.max(name.chars().count())
+            })
+            .collect();
         let heading: Vec<String> = self.columns.iter().map(|(name, _)| name.to_uppercase()).collect();
         let mut text = String::new();
         for row in std::iter::once(&heading).chain(&self.rows) {
@@ -77,7 +90,11 @@ mod tests {
 
     #[test]
     fn columns_line_up_and_lines_do_not_trail() {
-        let mut table = Table::new(&[("task", Align::Left), ("packets", Align::Right), ("node", Align::Left)]);
+        let mut table = Table::new(&[
+            ("task", Align::Left),
+            ("packets", Align::Right),
+            ("node", Align::Left),
+        ]);
         table.row(["web.1".into(), "7".into(), "n1".into()]);
         table.row(["web.10".into(), "12345678".into(), String::new()]);
         assert_eq!(

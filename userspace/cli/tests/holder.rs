@@ -1,5 +1,10 @@
 //! The holder as a process of its own, in a network namespace of its own.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking, its helpers too"
+)]
 
 use essaim_agent::holder::{HeldPort, HolderClient, HolderLauncher};
 use essaim_agent::{PortHold, StateDir};
@@ -29,12 +34,22 @@ impl Stage {
         let state_dir = StateDir::new(folder.path().join("state"));
         state_dir.create().unwrap();
         let launcher = HolderLauncher::new(env!("CARGO_BIN_EXE_essaim"));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { state_dir, launcher, runtime, _folder: folder }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            state_dir,
+            launcher,
+            runtime,
+            _folder: folder,
+        }
     }
 
     fn holder(&self) -> HolderClient {
-        self.runtime.block_on(self.launcher.ensure(&self.state_dir)).unwrap()
+        self.runtime
+            .block_on(self.launcher.ensure(&self.state_dir))
+            .unwrap()
     }
 
     fn running(&self) -> Option<HolderClient> {
@@ -69,7 +84,10 @@ fn ports_stay_held_when_the_agent_goes_and_the_next_one_adopts_the_holder() {
     assert_eq!(holder.hold(&ports(&["tcp/8080", "udp/5300"])).unwrap(), []);
     drop(holder);
     assert!(tcp_is_taken(8080));
-    assert_eq!(UdpSocket::bind("0.0.0.0:5300").unwrap_err().kind(), ErrorKind::AddrInUse);
+    assert_eq!(
+        UdpSocket::bind("0.0.0.0:5300").unwrap_err().kind(),
+        ErrorKind::AddrInUse
+    );
     let adopted = stage.holder();
     assert_eq!((adopted.identity().pid, adopted.identity().ports), (pid, 2));
 }
@@ -89,10 +107,18 @@ fn a_clash_names_the_process_and_ends_with_it() {
     let mut holder = stage.holder();
     let listener = TcpListener::bind("127.0.0.1:8080").unwrap();
     let refused = holder.hold(&ports(&["tcp/8080", "tcp/8081"])).unwrap();
-    let [refusal] = refused.as_slice() else { panic!("{refused:?}") };
-    assert_eq!(refusal.owner.as_ref().map(|owner| owner.pid), Some(std::process::id()));
+    let [refusal] = refused.as_slice() else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(
+        refusal.owner.as_ref().map(|owner| owner.pid),
+        Some(std::process::id())
+    );
     let problem = PortHold::of(refusal).problem(refusal.port).unwrap();
-    assert!(problem.contains("tcp/8080") && problem.contains(&format!("pid {}", std::process::id())), "{problem}");
+    assert!(
+        problem.contains("tcp/8080") && problem.contains(&format!("pid {}", std::process::id())),
+        "{problem}"
+    );
     assert!(tcp_is_taken(8081), "the others are held all the same");
     drop(listener);
     assert_eq!(holder.hold(&ports(&["tcp/8080", "tcp/8081"])).unwrap(), []);
@@ -102,7 +128,10 @@ fn a_clash_names_the_process_and_ends_with_it() {
 fn sctp_is_held_or_said_to_have_no_sockets() {
     let stage = Stage::new();
     let refused = stage.holder().hold(&ports(&["sctp/9000"])).unwrap();
-    assert!(refused.is_empty() || PortHold::of(&refused[0]) == PortHold::Unsupported, "{refused:?}");
+    assert!(
+        refused.is_empty() || PortHold::of(&refused[0]) == PortHold::Unsupported,
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -110,7 +139,9 @@ fn a_newer_holder_takes_over_every_port_and_descriptor() {
     let stage = Stage::new();
     let mut holder = stage.holder();
     // More than one message can carry.
-    let many = (20_000..20_300).map(|port| format!("tcp/{port}")).collect::<Vec<_>>();
+    let many = (20_000..20_300)
+        .map(|port| format!("tcp/{port}"))
+        .collect::<Vec<_>>();
     let many: BTreeSet<HeldPort> = many.iter().map(|text| text.parse().unwrap()).collect();
     holder.hold(&many).unwrap();
     let (mut reader, mut writer) = {
@@ -119,7 +150,10 @@ fn a_newer_holder_takes_over_every_port_and_descriptor() {
     };
     holder.store("pipe", writer.as_fd()).unwrap();
     let old = holder.identity().pid;
-    stage.runtime.block_on(stage.launcher.start(&stage.state_dir)).unwrap();
+    stage
+        .runtime
+        .block_on(stage.launcher.start(&stage.state_dir))
+        .unwrap();
     let mut newer = stage.running().unwrap();
     assert_ne!(newer.identity().pid, old);
     assert_eq!(newer.identity().ports, many.len());
@@ -133,7 +167,10 @@ fn a_newer_holder_takes_over_every_port_and_descriptor() {
     assert!(newer.fetch("pipe").unwrap().is_none());
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "ab", "the last copy is closed: the old holder has none either");
+    assert_eq!(
+        text, "ab",
+        "the last copy is closed: the old holder has none either"
+    );
 }
 
 #[test]

@@ -75,3 +75,54 @@ fn failed(ifindex: u32, source: Box<dyn Error + Send + Sync>) -> DatapathError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pins::Pins;
+    use crate::stub::Stub;
+    use nix::sched::{CloneFlags, unshare};
+    use std::process::Command;
+
+    fn run(command: &str, arguments: &[&str]) -> String {
+        let output = Command::new(command).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{command} {arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    struct Folder(Pins);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            crate::clean(self.0.root()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_filter_stands_once_however_often_it_is_attached_and_goes_whole() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        run(
+            "ip",
+            &["link", "add", "cl0", "type", "veth", "peer", "name", "cl0p"],
+        );
+        let name = format!("essaim-test-{}-clsact", std::process::id());
+        let folder = Folder(Pins::new(&Path::new("/sys/fs/bpf").join(name)));
+        Stub::open_or_load(&folder.0).unwrap();
+        let ifindex = nix::net::if_::if_nametoindex("cl0").unwrap();
+        let program = folder.0.stub().join("uplink_tc_stub");
+        let filters = || run("tc", &["filter", "show", "dev", "cl0", "ingress"]);
+        for _ in 0..2 {
+            attach(&program, ifindex).unwrap();
+            assert_eq!(
+                filters().matches("handle 0xe55 uplink_tc_stub").count(),
+                1,
+                "{}",
+                filters()
+            );
+            assert_eq!(filters().matches("handle").count(), 1, "{}", filters());
+        }
+        detach("uplink_tc_stub", ifindex).unwrap();
+        detach("uplink_tc_stub", ifindex).unwrap();
+        assert!(!filters().contains("uplink_tc_stub"), "{}", filters());
+    }
+}

@@ -13,7 +13,7 @@ use crate::stub::Stub;
 use crate::sweep::{self, SweepReport};
 use crate::trace::{self, TraceRequest, TraceStep};
 use crate::verify::{self, Difference};
-use crate::{DatapathError, Sizing, clock, kernel, links, syscall};
+use crate::{DatapathError, Sizing, clock, heap, kernel, links, syscall};
 use essaim_abi::maps::{EVENTS, TC_INNER};
 use essaim_abi::{Config, ConfigFlags};
 use essaim_model::{DesiredState, NodeFacts};
@@ -113,8 +113,9 @@ impl Datapath {
     /// Opens the data plane of a running agent, to look at it.
     ///
     /// # Errors
-    /// Where none is pinned there, or it is another build's with another ABI.
+    /// Where rights are missing, none is pinned there, or it is another build's with another ABI.
     pub fn open_existing(pin_dir: &Path) -> Result<Self, DatapathError> {
+        kernel::check()?;
         let pins = Pins::new(pin_dir);
         let not_running = || DatapathError::NotRunning {
             path: pin_dir.to_owned(),
@@ -151,6 +152,7 @@ impl Datapath {
 
     fn of(generation: Generation, pinned: Pinned) -> Result<Self, DatapathError> {
         let Generation { maps, programs } = generation;
+        heap::trim();
         // The kernel that the maps are of has not changed its rate since.
         let hz = match maps.config.read(0)?.hz {
             0 => clock::tick_rate(&programs)?,
@@ -254,15 +256,22 @@ impl Datapath {
     /// part of it is stored, and applying again goes on from there.
     pub fn apply(&mut self, desired: &DesiredState, facts: &NodeFacts) -> Result<ApplyReport, DatapathError> {
         let start = Instant::now();
-        let mut state = match self.state.take() {
-            Some(state) => state,
-            None => State::restore(apply::read(&self.maps)?, Capacity::of(&self.maps)),
+        let (mut state, first) = match self.state.take() {
+            Some(state) => (state, false),
+            None => (
+                State::restore(apply::read(&self.maps)?, Capacity::of(&self.maps)),
+                true,
+            ),
         };
         let changes = apply::view(&self.maps, |view| {
             state.plan(desired, facts, self.hz, view, start)
         })??;
         let report = apply::store(&mut self.maps, &changes)?;
         self.state = Some(state);
+        if first {
+            drop(changes);
+            heap::trim();
+        }
         Ok(ApplyReport {
             duration: start.elapsed(),
             ..report

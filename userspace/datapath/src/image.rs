@@ -1,6 +1,7 @@
 //! What the maps should hold: pure, from the plan, the node's facts and the indices given out.
 
 mod cluster;
+mod endpoint;
 mod environment;
 mod lists;
 mod service;

@@ -14,6 +14,7 @@ mod datapath;
 mod error;
 mod events;
 mod generation;
+mod heap;
 mod image;
 mod indices;
 mod kernel;

@@ -10,7 +10,8 @@ use essaim_model::NodeFacts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 /// `enum bpf_attach_type`.
 const XDP: u32 = 37;
@@ -95,11 +96,19 @@ impl fmt::Display for Attachment {
     }
 }
 
-/// What a link hangs in and what it holds.
-struct Held {
-    link: OwnedFd,
-    prog_id: u32,
+/// What stands for an attachment among the pins.
+enum Held {
+    /// A link, and the number of the program that it holds.
+    Link(OwnedFd, u32),
+    /// A filter of the clsact qdisc, which is no object: a mark.
+    Filter,
+    /// An uplink that takes no XDP: a mark, too.
+    LeftOut,
 }
+
+/// What the names of marks end in; a mark is a pin of the stub program.
+const FILTER: &str = "-clsact";
+const LEFT_OUT: &str = "-left_out";
 
 /// Attaches and detaches.
 pub(crate) struct Links<'a> {
@@ -123,19 +132,22 @@ impl Links<'_> {
         pins::make_folder(&self.pins.links())?;
         let mut report = AttachReport::default();
         let names: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
-        for name in pins::names(&self.pins.links())?
-            .into_iter()
-            .filter(|name| !names.contains(name))
-        {
-            detach(self.pins, &name)?;
-            report.detached.push(name);
+        for pin in pins::names(&self.pins.links())? {
+            if !names.contains(pin.trim_end_matches(FILTER).trim_end_matches(LEFT_OUT)) {
+                detach(self.pins, &pin)?;
+                report.detached.push(pin);
+            }
         }
         self.refused
             .retain(|ifindex| facts.uplinks.iter().any(|uplink| uplink.ifindex == *ifindex));
-        for attachment in wanted {
-            self.ensure(&attachment, &mut report)?;
+        let failures = wanted
+            .iter()
+            .filter_map(|attachment| self.ensure(attachment, &mut report).err());
+        // One that is refused keeps none of the others from being attached.
+        match failures.reduce(|first, _| first) {
+            Some(error) => Err(error),
+            None => Ok(report),
         }
-        Ok(report)
     }
 
     /// What is wanted and does not hang, or holds another program.
@@ -147,55 +159,78 @@ impl Links<'_> {
         for attachment in Attachment::wanted(facts) {
             let program = prog_id(self.program(&attachment)?)?;
             match self.held(&attachment)? {
-                Some(held) if held.prog_id == program => {}
-                Some(_) | None => missing.push(attachment),
+                Some(Held::Filter | Held::LeftOut) => {}
+                Some(Held::Link(_, held)) if held == program => {}
+                Some(Held::Link(..)) | None => missing.push(attachment),
             }
         }
         Ok(missing)
     }
 
     fn ensure(&mut self, attachment: &Attachment, report: &mut AttachReport) -> Result<(), DatapathError> {
-        if let Some(held) = self.held(attachment)? {
-            if held.prog_id != prog_id(self.program(attachment)?)? {
-                link_update(&held.link, &self.program(attachment)?)
-                    .map_err(syscall("update link", attachment))?;
-                report.attached.push(attachment.clone());
+        let program = prog_id(self.program(attachment)?)?;
+        match (self.held(attachment)?, attachment) {
+            (Some(Held::Link(link, held)), _) => {
+                if held != program {
+                    link_update(&link, &self.program(attachment)?)
+                        .map_err(syscall("update link", attachment))?;
+                    report.attached.push(attachment.clone());
+                }
+                return Ok(());
             }
-            return Ok(());
+            (Some(Held::Filter), _) => return Ok(()),
+            (Some(Held::LeftOut), Attachment::Interface(_, ifindex)) if self.refused.contains(ifindex) => {
+                return Ok(());
+            }
+            // Another process was refused: it is asked for again.
+            (Some(Held::LeftOut) | None, _) => {}
         }
         pins::remove(&self.path(attachment))?;
+        pins::remove(&self.mark(attachment, LEFT_OUT))?;
         let attached = match *attachment {
             Attachment::Socket(name) => self.attach_socket(name).map(Some),
-            Attachment::Interface(Hook::IngressXdp, ifindex) => self.attach_xdp(ifindex, report),
-            Attachment::Interface(hook, ifindex) => self.attach_tc(hook, ifindex),
+            Attachment::Interface(Hook::IngressXdp, ifindex) => self.attach_xdp(attachment, ifindex, report),
+            Attachment::Interface(hook, ifindex) => self.attach_tc(attachment, hook, ifindex),
         };
-        let Some(link) = attached? else { return Ok(()) };
-        pins::pin(&link, &self.path(attachment))?;
+        match attached {
+            Ok(Some(link)) => pins::pin(&link, &self.path(attachment))?,
+            Ok(None) => return Ok(()),
+            // The interface went since the facts were read: the next ones will not name it.
+            Err(DatapathError::Syscall { source, .. }) if is_gone(&source) => return Ok(()),
+            Err(error) => return Err(error),
+        }
         report.attached.push(attachment.clone());
         Ok(())
     }
 
-    /// The link of an attachment; `None` where there is none or what it hung in is gone.
+    /// What stands for an attachment; `None` where nothing does or what it hung in is gone.
     fn held(&self, attachment: &Attachment) -> Result<Option<Held>, DatapathError> {
-        let Some(link) = pins::get(&self.path(attachment))? else {
+        if let Some(link) = pins::get(&self.path(attachment))? {
+            let info = link_info(&link).map_err(syscall("read what is known of link", attachment))?;
+            let hangs = match attachment {
+                Attachment::Interface(_, ifindex) => info.target == *ifindex,
+                Attachment::Socket(_) => {
+                    info.target != 0 && self.cgroup_id.is_none_or(|id| info.target == id)
+                }
+            };
+            return Ok(hangs.then_some(Held::Link(link, info.prog_id)));
+        }
+        let Attachment::Interface(_, ifindex) = attachment else {
             return Ok(None);
         };
-        let Ok(info) = link_info(&link) else {
-            // The pin of a clsact filter is its program.
-            let Attachment::Interface(_, ifindex) = attachment else {
-                return Ok(None);
-            };
-            let prog_id = prog_id(link.as_fd())?;
-            return Ok(clsact::interface_name(*ifindex).map(|_| Held { link, prog_id }));
-        };
-        let hangs = match attachment {
-            Attachment::Interface(_, ifindex) => info.target == *ifindex,
-            Attachment::Socket(_) => info.target != 0 && self.cgroup_id.is_none_or(|id| info.target == id),
-        };
-        Ok(hangs.then_some(Held {
-            link,
-            prog_id: info.prog_id,
-        }))
+        if clsact::interface_name(*ifindex).is_none() {
+            return Ok(None);
+        }
+        let marked = |end| pins::get(&self.mark(attachment, end)).map(|pin| pin.is_some());
+        Ok(match (marked(FILTER)?, marked(LEFT_OUT)?) {
+            (true, _) => Some(Held::Filter),
+            (false, true) => Some(Held::LeftOut),
+            (false, false) => None,
+        })
+    }
+
+    fn mark(&self, attachment: &Attachment, end: &str) -> PathBuf {
+        self.pins.links().join(format!("{attachment}{end}"))
     }
 
     fn program(&self, attachment: &Attachment) -> Result<BorrowedFd<'_>, DatapathError> {
@@ -205,7 +240,7 @@ impl Links<'_> {
         }
     }
 
-    fn path(&self, attachment: &Attachment) -> std::path::PathBuf {
+    fn path(&self, attachment: &Attachment) -> PathBuf {
         self.pins.links().join(attachment.to_string())
     }
 
@@ -220,12 +255,10 @@ impl Links<'_> {
 
     fn attach_xdp(
         &mut self,
+        attachment: &Attachment,
         ifindex: u32,
         report: &mut AttachReport,
     ) -> Result<Option<OwnedFd>, DatapathError> {
-        if self.refused.contains(&ifindex) {
-            return Ok(None);
-        }
         let program = self.stub.program(Hook::IngressXdp)?;
         let attach = |mode| link_create(&program, LinkTarget::Interface(ifindex), XDP, mode);
         let native = attach(NATIVE);
@@ -236,11 +269,12 @@ impl Links<'_> {
             }
             Err(native) => match attach(GENERIC) {
                 Ok(link) => {
-                    tracing::warn!(ifindex, error = %native, "no native XDP on this uplink: generic XDP is used, which is slower");
+                    tracing::debug!(ifindex, error = %native, "no native XDP");
                     (Some(link), XdpAttachment::Generic)
                 }
                 Err(error) => {
-                    tracing::warn!(ifindex, %error, "no XDP on this uplink: tc does its work");
+                    tracing::debug!(ifindex, %error, "no generic XDP");
+                    pins::pin(&program, &self.mark(attachment, LEFT_OUT))?;
                     self.refused.insert(ifindex);
                     (None, XdpAttachment::LeftOut)
                 }
@@ -250,17 +284,22 @@ impl Links<'_> {
         Ok(link)
     }
 
-    fn attach_tc(&self, hook: Hook, ifindex: u32) -> Result<Option<OwnedFd>, DatapathError> {
+    fn attach_tc(
+        &self,
+        attachment: &Attachment,
+        hook: Hook,
+        ifindex: u32,
+    ) -> Result<Option<OwnedFd>, DatapathError> {
         let program = self.stub.program(hook)?;
         match link_create(&program, LinkTarget::Interface(ifindex), TCX_INGRESS, 0) {
             Ok(link) => Ok(Some(link)),
             // Kernels before 6.6 know no tcx.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 clsact::attach(&self.pins.stub().join(format!("{}_stub", hook.name())), ifindex)?;
-                program
-                    .try_clone_to_owned()
-                    .map(Some)
-                    .map_err(syscall("open program", hook.name()))
+                let mark = self.mark(attachment, FILTER);
+                pins::remove(&mark)?;
+                pins::pin(&program, &mark)?;
+                Ok(None)
             }
             Err(error) => Err(syscall("attach tc to interface", ifindex)(error)),
         }
@@ -292,17 +331,19 @@ pub(crate) fn update_sockets(pins: &Pins, programs: &Programs) -> Result<(), Dat
 /// Where the kernel refuses.
 pub(crate) fn detach(pins: &Pins, name: &str) -> Result<(), DatapathError> {
     let path = pins.links().join(name);
-    if let Some(link) = pins::get(&path)? {
-        if link_info(&link).is_ok() {
-            match link_detach(&link) {
-                // What it hung in is gone already.
-                Err(error) if !is_gone(&error) => return Err(syscall("detach link", name)(error)),
-                Ok(()) | Err(_) => {}
-            }
-        } else if let Some((hook, ifindex)) = name.rsplit_once('-')
+    if let Some(filter) = name.strip_suffix(FILTER) {
+        if let Some((hook, ifindex)) = filter.rsplit_once('-')
             && let Ok(ifindex) = ifindex.parse()
         {
             clsact::detach(&format!("{hook}_stub"), ifindex)?;
+        }
+    } else if !name.ends_with(LEFT_OUT)
+        && let Some(link) = pins::get(&path)?
+    {
+        match link_detach(&link) {
+            // What it hung in is gone already.
+            Err(error) if !is_gone(&error) => return Err(syscall("detach link", name)(error)),
+            Ok(()) | Err(_) => {}
         }
     }
     pins::remove(&path)

@@ -136,3 +136,81 @@ fn each_batch(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::map_create;
+    use essaim_abi::FlowKey;
+
+    fn map(kind: u32, value_size: u32, max_entries: u32) -> OwnedFd {
+        let key_size = if kind == HASH { 40 } else { 4 };
+        map_create(
+            "migrate",
+            &MapSpec {
+                kind,
+                key_size,
+                value_size,
+                max_entries,
+                flags: 0,
+            },
+        )
+        .unwrap()
+    }
+
+    fn value(map: &OwnedFd, key: &[u8], len: usize) -> Option<Vec<u8>> {
+        let mut value = vec![0; len];
+        lookup(map, key, &mut value).unwrap().then_some(value)
+    }
+
+    #[test]
+    fn a_value_that_grew_keeps_its_head_and_a_shorter_array_its_start() {
+        let (old, new) = (map(ARRAY, 8, 10), map(ARRAY, 16, 4));
+        for index in 0..10_u32 {
+            update(&old, &index.to_ne_bytes(), &[u8::try_from(index).unwrap(); 8]).unwrap();
+        }
+        copy(&Replaced::from([("ANY", (&old, &new))])).unwrap();
+        for index in 0..4_u8 {
+            let expected: Vec<u8> = [[index; 8], [0; 8]].concat();
+            assert_eq!(value(&new, &u32::from(index).to_ne_bytes(), 16), Some(expected));
+        }
+    }
+
+    #[test]
+    fn maps_of_another_kind_start_empty() {
+        let (old, new) = (map(ARRAY, 8, 1), map(HASH, 8, 1));
+        update(&old, &[0; 4], &[1; 8]).unwrap();
+        copy(&Replaced::from([("ANY", (&old, &new))])).unwrap();
+        assert_eq!(value(&new, &[0; 40], 8), None);
+    }
+
+    #[test]
+    fn what_happened_during_the_switch_is_carried_over_and_the_newer_state_of_a_flow_wins() {
+        let (old, new) = (map(HASH, 48, 10), map(HASH, 48, 20));
+        let key = |port: u16| FlowKey {
+            local_port: port,
+            ..FlowKey::default()
+        };
+        let flow = |seen: u32| Flow {
+            seen,
+            ..Flow::default()
+        };
+        let put = |map: &OwnedFd, port, seen| update(map, key(port).bytes(), flow(seen).bytes()).unwrap();
+        put(&old, 1, 5);
+        put(&old, 2, 5);
+        let replaced = Replaced::from([(maps::FLOWS, (&old, &new))]);
+        copy(&replaced).unwrap();
+        // The old programs go on for a moment, the new ones begin.
+        put(&old, 1, 6);
+        put(&old, 3, 6);
+        put(&new, 2, 7);
+        copy_delta(&replaced).unwrap();
+        let seen = |port| {
+            value(&new, key(port).bytes(), 48)
+                .and_then(|bytes| Flow::from_bytes(&bytes))
+                .unwrap()
+                .seen
+        };
+        assert_eq!([1, 2, 3].map(seen), [6, 7, 6]);
+    }
+}

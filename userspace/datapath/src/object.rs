@@ -6,8 +6,11 @@ use aya::EbpfLoader;
 use aya::maps::Map;
 use aya::programs::Program;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::thread;
 
 /// An embedded object.
 #[derive(Clone, Copy, Debug)]
@@ -96,11 +99,7 @@ impl Object {
         for (name, map) in object.maps() {
             result.maps.insert(name.to_owned(), self.map_fd(name, map)?);
         }
-        for (name, program) in object.programs_mut() {
-            result
-                .programs
-                .insert(name.to_owned(), program_fd(name, program)?);
-        }
+        result.programs = load_all(object.programs_mut())?;
         Ok(result)
     }
 
@@ -130,6 +129,37 @@ impl Object {
             object: self.name.to_owned(),
             source: source.into(),
         }
+    }
+}
+
+/// Loads programs on all CPUs: the verifier takes its time over some of them.
+fn load_all<'a>(
+    programs: impl Iterator<Item = (&'a str, &'a mut Program)> + Send,
+) -> Result<BTreeMap<String, OwnedFd>, DatapathError> {
+    let queue = Mutex::new(programs);
+    let next = || queue.lock().map_or(None, |mut queue| queue.next());
+    let work = || {
+        let mut loaded = Vec::new();
+        while let Some((name, program)) = next() {
+            loaded.push((name.to_owned(), program_fd(name, program)?));
+        }
+        Ok(loaded)
+    };
+    let cpus = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let loaded: Result<Vec<Vec<_>>, DatapathError> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..cpus).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|_| Err(panicked())))
+            .collect()
+    });
+    Ok(loaded?.into_iter().flatten().collect())
+}
+
+fn panicked() -> DatapathError {
+    DatapathError::Load {
+        object: "the programs".to_owned(),
+        source: "a thread that loads them panicked".into(),
     }
 }
 

@@ -9,9 +9,13 @@
 use aya::maps::{Array, Map, MapData, MapInfo};
 use aya::programs::ProgramInfo;
 use essaim_abi::{Addr, Flow, FlowKey, Service};
-use essaim_datapath::{Datapath, DatapathError, DatapathOptions, Sizing};
+use essaim_datapath::{
+    Datapath, DatapathError, DatapathOptions, RunInput, Sizing, XdpAttachment, XdpContext, test_run,
+};
+use essaim_model::TaskState;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -85,10 +89,7 @@ fn a_restarted_agent_adopts_what_is_there_and_changes_nothing() {
         (13, 0),
         "{report:?}"
     );
-    assert_eq!(
-        report.xdp.values().collect::<Vec<_>>(),
-        [&essaim_datapath::XdpAttachment::Native]
-    );
+    assert_eq!(report.xdp.values().collect::<Vec<_>>(), [&XdpAttachment::Native]);
     assert!(matches!(
         Datapath::open(&node.options),
         Err(DatapathError::InUse { .. })
@@ -150,6 +151,64 @@ fn another_build_takes_over_with_the_same_maps() {
         report.attached.is_empty() && report.detached.is_empty(),
         "{report:?}"
     );
+}
+
+#[test]
+fn what_is_attached_calls_the_programs_of_the_running_generation() {
+    let node = Node::new("stub");
+    let desired = plans::desired([(0, plans::service(0, &[(1, TaskState::Ready)], true))]);
+    let facts = Node::facts(plans::facts(&desired));
+    let mut datapath = Datapath::open(&node.options).unwrap();
+    let stub = ProgramInfo::from_pin(node.pin("stub/ingress_xdp_stub"))
+        .unwrap()
+        .fd()
+        .unwrap();
+    let verdict = || {
+        let context = XdpContext {
+            ingress_ifindex: node::ifindex("up0"),
+            ..XdpContext::default()
+        };
+        test_run(
+            stub.as_fd(),
+            &RunInput::Xdp {
+                packet: &published_syn(),
+                context,
+            },
+            1,
+        )
+        .unwrap()
+        .verdict
+    };
+    let (pass, redirect) = (2, 4);
+    datapath.attach(&facts).unwrap();
+    assert_eq!(verdict(), pass);
+    datapath.apply(&desired, &facts).unwrap();
+    assert_eq!(verdict(), redirect);
+    for _ in 0..3 {
+        drop(datapath);
+        pretend_another_build(&node);
+        datapath = Datapath::open(&node.options).unwrap();
+        assert_eq!(verdict(), redirect);
+    }
+    datapath
+        .grow(Sizing {
+            services: 2048,
+            ..Sizing::default()
+        })
+        .unwrap();
+    assert_eq!(verdict(), redirect);
+}
+
+/// A SYN from outside to the published port 10000.
+fn published_syn() -> Vec<u8> {
+    let ethernet = [[2; 6].as_slice(), &[4; 6], &[8, 0]].concat();
+    let ipv4 = [
+        0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 198, 51, 100, 1, 203, 0, 113, 7,
+    ];
+    let tcp = [
+        0x9c, 0x40, 0x27, 0x10, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0,
+    ];
+    [ethernet.as_slice(), &ipv4, &tcp].concat()
 }
 
 #[test]
@@ -287,6 +346,38 @@ fn verify_sees_a_program_that_was_taken_out() {
     assert_eq!(found, [format!("link {name}: not attached")]);
     assert_eq!(datapath.attach(&facts).unwrap().attached.len(), 1);
     assert_eq!(looking.verify(&desired, &facts).unwrap(), []);
+}
+
+#[test]
+fn an_uplink_that_takes_no_xdp_is_left_to_tc_and_asked_again_by_the_next_agent() {
+    let node = Node::new("xdp");
+    let desired = plans::desired([(0, plans::service(0, &plans::ready(1), false))]);
+    let facts = Node::facts(plans::facts(&desired));
+    let mut datapath = Datapath::open(&node.options).unwrap();
+    let stub = node.pin("stub/ingress_xdp_stub");
+    node::ip(&[
+        "link",
+        "set",
+        "dev",
+        "up0",
+        "xdpgeneric",
+        "pinned",
+        stub.to_str().unwrap(),
+    ]);
+    datapath.apply(&desired, &facts).unwrap();
+    let left_out = BTreeMap::from([(node::ifindex("up0"), XdpAttachment::LeftOut)]);
+    let report = datapath.attach(&facts).unwrap();
+    assert_eq!((report.xdp, report.attached.len()), (left_out, 12));
+    assert_eq!(datapath.verify(&desired, &facts).unwrap(), []);
+    let report = datapath.attach(&facts).unwrap();
+    assert_eq!((report.xdp.len(), report.attached.len()), (0, 0));
+    drop(datapath);
+
+    node::ip(&["link", "set", "dev", "up0", "xdpgeneric", "off"]);
+    let mut datapath = Datapath::open(&node.options).unwrap();
+    let native = BTreeMap::from([(node::ifindex("up0"), XdpAttachment::Native)]);
+    assert_eq!(datapath.attach(&facts).unwrap().xdp, native);
+    assert_eq!(datapath.verify(&desired, &facts).unwrap(), []);
 }
 
 /// Whether any program hangs in an interface, by XDP or tcx.

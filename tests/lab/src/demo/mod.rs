@@ -59,33 +59,29 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
         let told = scene.told();
         Ok((scene, told))
     });
-    match scene {
-        Some(mut scene) => {
-            steps::show(&mut scene, &mut report);
-            if report.failed > 0 {
-                scene.print_logs();
-            }
-            if args.keep {
-                print!("{}", scene.look_round());
-                scene.keep();
-            } else {
-                report.step("essaim clean on every node leaves nothing of it", || {
-                    Ok(((), scene.clean()?))
-                });
-                drop(scene);
-                report.step("the machine is as before", || nothing_left(&prefix));
-            }
+    let up = scene.and_then(|mut scene| {
+        steps::show(&mut scene, &mut report);
+        if report.failed > 0 {
+            scene.print_logs();
         }
-        None if args.keep => println!("\nThe cluster could not be made; nothing is left up."),
-        None => {}
+        if args.keep {
+            return Some(scene);
+        }
+        report.step("essaim clean on every node leaves nothing of it", || {
+            Ok(((), scene.clean()?))
+        });
+        None
+    });
+    if up.is_none() {
+        report.step("the machine is as before", || nothing_left(&prefix));
     }
-    ensure!(
-        report.failed == 0,
-        "{} of {} steps failed",
-        report.failed,
-        report.failed + report.passed
-    );
-    println!("\nAll {} steps passed.", report.passed);
+    let total = report.passed + report.failed;
+    println!("\n{} of {total} steps passed.", report.passed);
+    if let Some(scene) = up {
+        print!("{}", scene.look_round());
+        scene.keep();
+    }
+    ensure!(report.failed == 0, "{} of {total} steps failed", report.failed);
     Ok(())
 }
 

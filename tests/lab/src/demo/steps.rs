@@ -8,7 +8,7 @@ use crate::peer::LoadReport;
 use anyhow::ensure;
 
 /// Requests through each node.
-const REQUESTS: usize = 24;
+const REQUESTS: usize = 40;
 
 /// Requests for the spread.
 const SPREAD: usize = 300;

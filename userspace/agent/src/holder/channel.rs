@@ -4,8 +4,8 @@ use super::protocol::{DESCRIPTORS_PER_MESSAGE, MAX_MESSAGE};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4,
-    bind, connect, getsockopt, listen, recv, recvmsg, sendmsg, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    accept4, bind, connect, getsockopt, listen, recv, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde::Serialize;
@@ -71,8 +71,13 @@ pub(crate) fn listen_on(path: &Path) -> Result<OwnedFd, ChannelError> {
 }
 
 fn seqpacket(flags: SockFlag) -> Result<OwnedFd, ChannelError> {
-    socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC | flags, None)
-        .map_err(ChannelError::socket("create a socket"))
+    socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC | flags,
+        None,
+    )
+    .map_err(ChannelError::socket("create a socket"))
 }
 
 impl Channel {
@@ -81,10 +86,16 @@ impl Channel {
         let raw = match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
             Ok(raw) => raw,
             Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR) => return Ok(None),
-            Err(source) => return Err(ChannelError::Socket { doing: "accept a connection", source }),
+            Err(source) => {
+                return Err(ChannelError::Socket {
+                    doing: "accept a connection",
+                    source,
+                });
+            }
         };
         let channel = Self::prepare(owned(raw))?;
-        let peer = getsockopt(&channel.0, sockopt::PeerCredentials).map_err(ChannelError::socket("ask who connects"))?;
+        let peer = getsockopt(&channel.0, sockopt::PeerCredentials)
+            .map_err(ChannelError::socket("ask who connects"))?;
         let trusted = peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw();
         Ok(trusted.then_some(channel))
     }
@@ -100,7 +111,8 @@ impl Channel {
     fn prepare(stream: OwnedFd) -> Result<Self, ChannelError> {
         // A forced size needs CAP_NET_ADMIN; where it is missing, small sets still fit.
         if setsockopt(&stream, sockopt::SndBufForce, &MAX_MESSAGE).is_err() {
-            setsockopt(&stream, sockopt::SndBuf, &MAX_MESSAGE).map_err(ChannelError::socket("size the socket"))?;
+            setsockopt(&stream, sockopt::SndBuf, &MAX_MESSAGE)
+                .map_err(ChannelError::socket("size the socket"))?;
         }
         let channel = Self(stream);
         channel.set_timeout(Duration::from_secs(10))?;
@@ -109,37 +121,65 @@ impl Channel {
 
     fn set_timeout(&self, timeout: Duration) -> Result<(), ChannelError> {
         let value = TimeVal::milliseconds(i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX));
-        setsockopt(&self.0, sockopt::ReceiveTimeout, &value).map_err(ChannelError::socket("set a time limit"))?;
+        setsockopt(&self.0, sockopt::ReceiveTimeout, &value)
+            .map_err(ChannelError::socket("set a time limit"))?;
         setsockopt(&self.0, sockopt::SendTimeout, &value).map_err(ChannelError::socket("set a time limit"))
     }
 
     /// Sends a message with these descriptors.
-    pub(crate) fn send(&self, message: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
-        let bytes = serde_json::to_vec(message).map_err(|source| ChannelError::Malformed { bytes: 0, source })?;
+    pub(crate) fn send(
+        &self,
+        message: &impl Serialize,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), ChannelError> {
+        let bytes =
+            serde_json::to_vec(message).map_err(|source| ChannelError::Malformed { bytes: 0, source })?;
         if bytes.len() > MAX_MESSAGE {
-            return Err(ChannelError::TooLong { bytes: bytes.len(), limit: MAX_MESSAGE });
+            return Err(ChannelError::TooLong {
+                bytes: bytes.len(),
+                limit: MAX_MESSAGE,
+            });
         }
         let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
-        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&bytes)], control, MsgFlags::MSG_NOSIGNAL, None)
-            .map_err(|source| match source {
-                Errno::EPIPE | Errno::ECONNRESET => ChannelError::Closed,
-                source => ChannelError::Socket { doing: "send a message", source },
-            })
-            .map(drop)
+        sendmsg::<()>(
+            self.0.as_raw_fd(),
+            &[IoSlice::new(&bytes)],
+            control,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )
+        .map_err(|source| match source {
+            Errno::EPIPE | Errno::ECONNRESET => ChannelError::Closed,
+            source => ChannelError::Socket {
+                doing: "send a message",
+                source,
+            },
+        })
+        .map(drop)
     }
 
     /// Waits for a message and the descriptors that came with it.
     pub(crate) fn receive<M: DeserializeOwned>(&self) -> Result<(M, Vec<OwnedFd>), ChannelError> {
         let failed = |source| match source {
             Errno::ECONNRESET => ChannelError::Closed,
-            source => ChannelError::Socket { doing: "receive a message", source },
+            source => ChannelError::Socket {
+                doing: "receive a message",
+                source,
+            },
         };
-        let length =
-            recv(self.0.as_raw_fd(), &mut [], MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC).map_err(failed)?;
+        let length = recv(
+            self.0.as_raw_fd(),
+            &mut [],
+            MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC,
+        )
+        .map_err(failed)?;
         if length > MAX_MESSAGE {
-            return Err(ChannelError::TooLong { bytes: length, limit: MAX_MESSAGE });
+            return Err(ChannelError::TooLong {
+                bytes: length,
+                limit: MAX_MESSAGE,
+            });
         }
         let mut bytes = vec![0; length];
         let mut control = cmsg_space!([RawFd; DESCRIPTORS_PER_MESSAGE]);
@@ -148,7 +188,10 @@ impl Channel {
         let received =
             recvmsg::<()>(self.0.as_raw_fd(), &mut buffers, Some(&mut control), flags).map_err(failed)?;
         let mut descriptors = Vec::new();
-        for message in received.cmsgs().map_err(ChannelError::socket("read what came with a message"))? {
+        for message in received
+            .cmsgs()
+            .map_err(ChannelError::socket("read what came with a message"))?
+        {
             if let ControlMessageOwned::ScmRights(raw) = message {
                 descriptors.extend(raw.into_iter().map(owned));
             }
@@ -156,8 +199,10 @@ impl Channel {
         if received.bytes == 0 {
             return Err(ChannelError::Closed);
         }
-        let message =
-            serde_json::from_slice(&bytes).map_err(|source| ChannelError::Malformed { bytes: length, source })?;
+        let message = serde_json::from_slice(&bytes).map_err(|source| ChannelError::Malformed {
+            bytes: length,
+            source,
+        })?;
         Ok((message, descriptors))
     }
 }
@@ -195,7 +240,12 @@ mod tests {
         let (client, server) = pair();
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"essaim").unwrap();
-        client.send(&Request::Store { name: "file".into() }, &[file.as_fd(), file.as_fd()]).unwrap();
+        client
+            .send(
+                &Request::Store { name: "file".into() },
+                &[file.as_fd(), file.as_fd()],
+            )
+            .unwrap();
         let (request, descriptors) = server.receive::<Request>().unwrap();
         assert_eq!(request, Request::Store { name: "file".into() });
         assert_eq!(descriptors.len(), 2);
@@ -219,9 +269,15 @@ mod tests {
     fn a_closed_connection_is_told_from_a_bad_message() {
         let (client, server) = pair();
         client.send(&"sing", &[]).unwrap();
-        assert!(matches!(server.receive::<Request>(), Err(ChannelError::Malformed { bytes: 6, .. })));
+        assert!(matches!(
+            server.receive::<Request>(),
+            Err(ChannelError::Malformed { bytes: 6, .. })
+        ));
         drop(client);
         assert!(matches!(server.receive::<Request>(), Err(ChannelError::Closed)));
-        assert!(matches!(server.send(&Request::Hello, &[]), Err(ChannelError::Closed)));
+        assert!(matches!(
+            server.send(&Request::Hello, &[]),
+            Err(ChannelError::Closed)
+        ));
     }
 }

@@ -53,16 +53,36 @@ impl HolderClient {
     pub fn connect(path: &Path) -> Result<Option<Self>, HolderError> {
         let channel = match Channel::connect(path) {
             Ok(channel) => channel,
-            Err(ChannelError::Socket { source: Errno::ENOENT | Errno::ECONNREFUSED, .. }) => return Ok(None),
-            Err(source) => return Err(HolderError::Channel { path: path.to_owned(), source }),
+            Err(ChannelError::Socket {
+                source: Errno::ENOENT | Errno::ECONNREFUSED,
+                ..
+            }) => return Ok(None),
+            Err(source) => {
+                return Err(HolderError::Channel {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
         };
-        let identity = HolderIdentity { protocol: 0, version: String::new(), pid: 0, ports: 0 };
-        let mut client = Self { path: path.to_owned(), channel, identity };
+        let identity = HolderIdentity {
+            protocol: 0,
+            version: String::new(),
+            pid: 0,
+            ports: 0,
+        };
+        let mut client = Self {
+            path: path.to_owned(),
+            channel,
+            identity,
+        };
         match client.call(&Request::Hello) {
             Ok(Reply::Hello(identity)) => client.identity = identity,
             Ok(other) => return Err(client.unexpected(Request::Hello, other)),
             // It took the connection and is gone: it is ending, or was killed a moment ago.
-            Err(HolderError::Channel { source: ChannelError::Closed, .. }) => return Ok(None),
+            Err(HolderError::Channel {
+                source: ChannelError::Closed,
+                ..
+            }) => return Ok(None),
             Err(error) => return Err(error),
         }
         Ok(Some(client))
@@ -101,7 +121,9 @@ impl HolderClient {
     /// # Errors
     /// [`HolderError`]; whether it is kept is then unknown.
     pub fn store(&mut self, name: &str, descriptor: BorrowedFd<'_>) -> Result<(), HolderError> {
-        let request = Request::Store { name: name.to_owned() };
+        let request = Request::Store {
+            name: name.to_owned(),
+        };
         match self.exchange(&request, &[descriptor])?.0 {
             Reply::Done => Ok(()),
             other => Err(self.unexpected(request, other)),
@@ -113,7 +135,9 @@ impl HolderClient {
     /// # Errors
     /// [`HolderError`]; the holder keeps what it has.
     pub fn fetch(&mut self, name: &str) -> Result<Option<OwnedFd>, HolderError> {
-        let request = Request::Fetch { name: name.to_owned() };
+        let request = Request::Fetch {
+            name: name.to_owned(),
+        };
         match self.exchange(&request, &[])? {
             (Reply::Fetched { .. }, descriptors) => Ok(descriptors.into_iter().next()),
             (other, _) => Err(self.unexpected(request, other)),
@@ -125,7 +149,9 @@ impl HolderClient {
     /// # Errors
     /// [`HolderError`]; whether it was closed is then unknown.
     pub fn forget(&mut self, name: &str) -> Result<(), HolderError> {
-        let request = Request::Forget { name: name.to_owned() };
+        let request = Request::Forget {
+            name: name.to_owned(),
+        };
         match self.call(&request)? {
             Reply::Done => Ok(()),
             other => Err(self.unexpected(request, other)),
@@ -161,7 +187,10 @@ impl HolderClient {
         }
         // It closes the connection as the last thing it does: the ports are free then.
         match self.receive() {
-            Err(HolderError::Channel { source: ChannelError::Closed, .. }) => Ok(()),
+            Err(HolderError::Channel {
+                source: ChannelError::Closed,
+                ..
+            }) => Ok(()),
             Ok((other, _)) => Err(self.unexpected(Request::Exit, other)),
             Err(error) => Err(error),
         }
@@ -171,15 +200,25 @@ impl HolderClient {
         Ok(self.exchange(request, &[])?.0)
     }
 
-    fn exchange(&mut self, request: &Request, with: &[BorrowedFd<'_>]) -> Result<(Reply, Vec<OwnedFd>), HolderError> {
+    fn exchange(
+        &mut self,
+        request: &Request,
+        with: &[BorrowedFd<'_>],
+    ) -> Result<(Reply, Vec<OwnedFd>), HolderError> {
         self.channel
             .send(request, with)
-            .map_err(|source| HolderError::Channel { path: self.path.clone(), source })?;
+            .map_err(|source| HolderError::Channel {
+                path: self.path.clone(),
+                source,
+            })?;
         self.receive()
     }
 
     fn receive(&self) -> Result<(Reply, Vec<OwnedFd>), HolderError> {
-        self.channel.receive().map_err(|source| HolderError::Channel { path: self.path.clone(), source })
+        self.channel.receive().map_err(|source| HolderError::Channel {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     fn unexpected(&self, asked: Request, found: Reply) -> HolderError {

@@ -70,7 +70,9 @@ impl Default for HolderLauncher {
 impl HolderLauncher {
     /// Holders of this program: the `essaim` binary.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into() }
+        Self {
+            program: program.into(),
+        }
     }
 
     /// The running holder of the state directory; a new one where there is none, or it is of another version.
@@ -84,7 +86,11 @@ impl HolderLauncher {
             if running.protocol == HOLDER_PROTOCOL && running.version == env!("CARGO_PKG_VERSION") {
                 return Ok(client);
             }
-            tracing::info!(pid = running.pid, version = running.version, "replacing the holder of another version");
+            tracing::info!(
+                pid = running.pid,
+                version = running.version,
+                "replacing the holder of another version"
+            );
         }
         self.start(state_dir).await?;
         HolderClient::connect(&path)?.ok_or(LaunchError::Absent { path })
@@ -96,7 +102,10 @@ impl HolderLauncher {
     /// [`LaunchError`]; a holder that ran before goes on then.
     pub async fn start(&self, state_dir: &StateDir) -> Result<(), LaunchError> {
         let log_path = state_dir.holder_log();
-        let log = File::create(&log_path).map_err(|source| LaunchError::Log { path: log_path.clone(), source })?;
+        let log = File::create(&log_path).map_err(|source| LaunchError::Log {
+            path: log_path.clone(),
+            source,
+        })?;
         let mut child = Command::new(&self.program)
             .arg0("essaim-holder")
             .arg("hold")
@@ -107,7 +116,10 @@ impl HolderLauncher {
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
-            .map_err(|source| LaunchError::Spawn { program: self.program.clone(), source })?;
+            .map_err(|source| LaunchError::Spawn {
+                program: self.program.clone(),
+                source,
+            })?;
         let mut said = [0; READY.len()];
         let ready = match child.stdout.take() {
             Some(mut stdout) => timeout(START_LIMIT, stdout.read_exact(&mut said)).await,
@@ -118,6 +130,9 @@ impl HolderLauncher {
             return Ok(());
         }
         let said = std::fs::read_to_string(&log_path).unwrap_or_default();
-        Err(LaunchError::NotReady { log: log_path, said: said.trim().to_owned() })
+        Err(LaunchError::NotReady {
+            log: log_path,
+            said: said.trim().to_owned(),
+        })
     }
 }

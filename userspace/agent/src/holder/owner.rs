@@ -24,11 +24,20 @@ pub(crate) fn owners(ports: &BTreeSet<HeldPort>) -> BTreeMap<HeldPort, PortOwner
     }
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for process in processes {
-        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = process
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
         for inode in socket_inodes(&process.path()) {
             if let Some(port) = port_by_inode.get(&inode) {
                 let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-                found.entry(*port).or_insert_with(|| PortOwner { pid, name: name.trim().to_owned() });
+                found.entry(*port).or_insert_with(|| PortOwner {
+                    pid,
+                    name: name.trim().to_owned(),
+                });
             }
         }
     }
@@ -43,7 +52,10 @@ fn bound_inodes(table: &str, port: u16) -> Vec<u64> {
         .skip(1)
         .filter_map(|line| {
             let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-            fields.get(1)?.ends_with(&suffix).then(|| fields.get(9)?.parse().ok())?
+            fields
+                .get(1)?
+                .ends_with(&suffix)
+                .then(|| fields.get(9)?.parse().ok())?
         })
         .filter(|inode| *inode != 0)
         .collect()
@@ -54,7 +66,12 @@ fn socket_inodes(process: &Path) -> Vec<u64> {
     descriptors
         .filter_map(|entry| {
             let target = fs::read_link(entry.path()).ok()?;
-            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+            target
+                .to_str()?
+                .strip_prefix("socket:[")?
+                .strip_suffix(']')?
+                .parse()
+                .ok()
         })
         .collect()
 }
@@ -75,7 +92,10 @@ mod tests {
     #[test]
     fn this_process_is_found_by_its_listener() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = HeldPort { protocol: Protocol::Tcp, port: listener.local_addr().unwrap().port() };
+        let port = HeldPort {
+            protocol: Protocol::Tcp,
+            port: listener.local_addr().unwrap().port(),
+        };
         let found = owners(&BTreeSet::from([port]));
         assert_eq!(found.get(&port).map(|owner| owner.pid), Some(std::process::id()));
     }

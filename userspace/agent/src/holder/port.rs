@@ -31,7 +31,9 @@ pub const fn protocol_name(protocol: Protocol) -> &'static str {
 
 /// The transport protocol with this name, in small letters.
 pub fn protocol_of(name: &str) -> Option<Protocol> {
-    Protocol::ALL.into_iter().find(|protocol| protocol_name(*protocol) == name)
+    Protocol::ALL
+        .into_iter()
+        .find(|protocol| protocol_name(*protocol) == name)
 }
 
 impl fmt::Display for HeldPort {
@@ -46,9 +48,14 @@ impl FromStr for HeldPort {
     fn from_str(text: &str) -> Result<Self, PortSyntaxError> {
         let parse = || {
             let (protocol, port) = text.split_once('/')?;
-            Some(Self { protocol: protocol_of(protocol)?, port: port.parse().ok()? })
+            Some(Self {
+                protocol: protocol_of(protocol)?,
+                port: port.parse().ok()?,
+            })
         };
-        parse().ok_or_else(|| PortSyntaxError { found: text.to_owned() })
+        parse().ok_or_else(|| PortSyntaxError {
+            found: text.to_owned(),
+        })
     }
 }
 
@@ -98,7 +105,10 @@ mod tests {
         for text in ["tcp/8080", "udp/53", "sctp/65535", "tcp/0"] {
             let port: HeldPort = text.parse().unwrap();
             assert_eq!(port.to_string(), text);
-            assert_eq!(serde_json::from_str::<HeldPort>(&serde_json::to_string(&port).unwrap()).unwrap(), port);
+            assert_eq!(
+                serde_json::from_str::<HeldPort>(&serde_json::to_string(&port).unwrap()).unwrap(),
+                port
+            );
         }
     }
 
@@ -113,12 +123,24 @@ mod tests {
     #[test]
     fn the_difference_releases_the_old_and_takes_the_new() {
         let diff = PortDiff::between(&set(&["tcp/80", "udp/53"]), &set(&["udp/53", "tcp/81"]));
-        assert_eq!(diff, PortDiff { release: set(&["tcp/80"]), take: set(&["tcp/81"]) });
+        assert_eq!(
+            diff,
+            PortDiff {
+                release: set(&["tcp/80"]),
+                take: set(&["tcp/81"])
+            }
+        );
     }
 
     fn some_ports() -> impl Strategy<Value = BTreeSet<HeldPort>> {
         proptest::collection::btree_set((0_usize..3, 0_u16..12), 0..20).prop_map(|pairs| {
-            pairs.into_iter().map(|(row, port)| HeldPort { protocol: Protocol::ALL[row], port }).collect()
+            pairs
+                .into_iter()
+                .map(|(row, port)| HeldPort {
+                    protocol: Protocol::ALL[row],
+                    port,
+                })
+                .collect()
         })
     }
 

@@ -141,23 +141,51 @@ mod tests {
     fn requests_are_written_as_documented() {
         round_trip_request(&Request::Hello, r#"{"request":"hello"}"#);
         let ports = BTreeSet::from([
-            HeldPort { protocol: Protocol::Tcp, port: 8080 },
-            HeldPort { protocol: Protocol::Udp, port: 53 },
+            HeldPort {
+                protocol: Protocol::Tcp,
+                port: 8080,
+            },
+            HeldPort {
+                protocol: Protocol::Udp,
+                port: 53,
+            },
         ]);
-        round_trip_request(&Request::Hold { ports }, r#"{"request":"hold","ports":["tcp/8080","udp/53"]}"#);
-        round_trip_request(&Request::Store { name: "dns".into() }, r#"{"request":"store","name":"dns"}"#);
+        round_trip_request(
+            &Request::Hold { ports },
+            r#"{"request":"hold","ports":["tcp/8080","udp/53"]}"#,
+        );
+        round_trip_request(
+            &Request::Store { name: "dns".into() },
+            r#"{"request":"store","name":"dns"}"#,
+        );
         round_trip_request(&Request::HandOver, r#"{"request":"hand-over"}"#);
     }
 
     #[test]
     fn replies_are_written_as_documented() {
-        let port = HeldPort { protocol: Protocol::Tcp, port: 80 };
-        let owner = Some(PortOwner { pid: 7, name: "nginx".into() });
-        let reply = Reply::Held { refused: vec![Refusal { port, errno: 98, owner }] };
-        let text = r#"{"reply":"held","refused":[{"port":"tcp/80","errno":98,"owner":{"pid":7,"name":"nginx"}}]}"#;
+        let port = HeldPort {
+            protocol: Protocol::Tcp,
+            port: 80,
+        };
+        let owner = Some(PortOwner {
+            pid: 7,
+            name: "nginx".into(),
+        });
+        let reply = Reply::Held {
+            refused: vec![Refusal {
+                port,
+                errno: 98,
+                owner,
+            }],
+        };
+        let text =
+            r#"{"reply":"held","refused":[{"port":"tcp/80","errno":98,"owner":{"pid":7,"name":"nginx"}}]}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), text);
         assert_eq!(serde_json::from_str::<Reply>(text).unwrap(), reply);
-        let reply = Reply::Handed { labels: vec![Label::Port(port), Label::Named("dns".into())], more: true };
+        let reply = Reply::Handed {
+            labels: vec![Label::Port(port), Label::Named("dns".into())],
+            more: true,
+        };
         let text = r#"{"reply":"handed","labels":[{"port":"tcp/80"},{"named":"dns"}],"more":true}"#;
         assert_eq!(serde_json::to_string(&reply).unwrap(), text);
         assert_eq!(serde_json::from_str::<Reply>(text).unwrap(), reply);
@@ -174,7 +202,12 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_refused() {
-        for text in ["", "{}", r#"{"request":"sing"}"#, r#"{"request":"hold","ports":["tcp/99999"]}"#] {
+        for text in [
+            "",
+            "{}",
+            r#"{"request":"sing"}"#,
+            r#"{"request":"hold","ports":["tcp/99999"]}"#,
+        ] {
             assert!(serde_json::from_str::<Request>(text).is_err(), "{text}");
         }
     }

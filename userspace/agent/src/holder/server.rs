@@ -68,7 +68,10 @@ pub fn serve_holder(path: &Path, ready: impl FnOnce()) -> Result<(), HoldError> 
     if let Some(running) = predecessor {
         // Everything is here in copy: should it not answer any more, nothing is lost.
         if let Err(error) = running.stop() {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the holder that ran before did not end");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the holder that ran before did not end"
+            );
         }
     }
     ready();
@@ -93,11 +96,20 @@ fn serve(listener: &Listener, kept: &mut Kept) -> Result<(), HoldError> {
             index += 1;
             !matches!(ready.get(index), Some(Readiness::Broken))
         });
-        let readable = ready.iter().skip(1).filter(|state| !matches!(state, Readiness::Broken));
-        let readable: Vec<bool> = readable.map(|state| matches!(state, Readiness::Readable)).collect();
+        let readable = ready
+            .iter()
+            .skip(1)
+            .filter(|state| !matches!(state, Readiness::Broken));
+        let readable: Vec<bool> = readable
+            .map(|state| matches!(state, Readiness::Readable))
+            .collect();
         let mut open = Vec::with_capacity(connections.len());
         for (channel, readable) in connections.into_iter().zip(readable) {
-            match if readable { kept.answer(&channel) } else { Next::Serve } {
+            match if readable {
+                kept.answer(&channel)
+            } else {
+                Next::Serve
+            } {
                 Next::Serve => open.push(channel),
                 Next::Close => {}
                 Next::Exit => {
@@ -162,11 +174,21 @@ impl Listener {
     /// Binds beside `path` and renames: whoever connects finds the old holder or the new one, never none.
     fn open(path: &Path) -> Result<Self, HoldError> {
         let beside = path.with_extension(format!("{}", std::process::id()));
-        let place = |source| HoldError::Place { path: path.to_owned(), source };
-        let socket = listen_on(&beside).map_err(|source| HoldError::Listen { path: beside.clone(), source })?;
+        let place = |source| HoldError::Place {
+            path: path.to_owned(),
+            source,
+        };
+        let socket = listen_on(&beside).map_err(|source| HoldError::Listen {
+            path: beside.clone(),
+            source,
+        })?;
         let inode = fs::metadata(&beside).map_err(place)?.ino();
         fs::rename(&beside, path).map_err(place)?;
-        Ok(Self { socket, path: path.to_owned(), inode })
+        Ok(Self {
+            socket,
+            path: path.to_owned(),
+            inode,
+        })
     }
 
     fn remove(&self) {
@@ -217,11 +239,22 @@ impl Kept {
                 let refused = self.hold(&ports);
                 channel.send(&Reply::Held { refused }, &[])
             }
-            Request::List => channel.send(&Reply::Listed { ports: self.ports.keys().copied().collect() }, &[]),
+            Request::List => channel.send(
+                &Reply::Listed {
+                    ports: self.ports.keys().copied().collect(),
+                },
+                &[],
+            ),
             Request::Store { name } => channel.send(&self.store(name, descriptors), &[]),
             Request::Fetch { name } => {
-                let descriptor: Vec<BorrowedFd<'_>> = self.named.get(&name).map(AsFd::as_fd).into_iter().collect();
-                channel.send(&Reply::Fetched { found: !descriptor.is_empty() }, &descriptor)
+                let descriptor: Vec<BorrowedFd<'_>> =
+                    self.named.get(&name).map(AsFd::as_fd).into_iter().collect();
+                channel.send(
+                    &Reply::Fetched {
+                        found: !descriptor.is_empty(),
+                    },
+                    &descriptor,
+                )
             }
             Request::Forget { name } => {
                 self.named.remove(&name);
@@ -230,7 +263,9 @@ impl Kept {
             Request::HandOver => self.hand_over(channel),
             Request::Exit => {
                 // It leaves all the same where the one who asked has gone.
-                return channel.send(&Reply::Leaving, &[]).map_or(Next::Exit, |()| Next::Exit);
+                return channel
+                    .send(&Reply::Leaving, &[])
+                    .map_or(Next::Exit, |()| Next::Exit);
             }
         };
         Self::sent(&sent)
@@ -263,9 +298,16 @@ impl Kept {
                 Err(error) => refused.push((port, error.raw_os_error().unwrap_or(0))),
             }
         }
-        let in_use = refused.iter().filter(|(_, errno)| *errno == Errno::EADDRINUSE as i32).map(|(port, _)| *port);
+        let in_use = refused
+            .iter()
+            .filter(|(_, errno)| *errno == Errno::EADDRINUSE as i32)
+            .map(|(port, _)| *port);
         let mut owners = owners(&in_use.collect());
-        let named = refused.into_iter().map(|(port, errno)| Refusal { port, errno, owner: owners.remove(&port) });
+        let named = refused.into_iter().map(|(port, errno)| Refusal {
+            port,
+            errno,
+            owner: owners.remove(&port),
+        });
         named.collect()
     }
 
@@ -277,21 +319,41 @@ impl Kept {
                 self.named.insert(name, descriptor);
                 Reply::Done
             }
-            _ => Reply::Error { message: format!("{found} descriptors came with store {name:?}, expected 1") },
+            _ => Reply::Error {
+                message: format!("{found} descriptors came with store {name:?}, expected 1"),
+            },
         }
     }
 
     fn hand_over(&self, channel: &Channel) -> Result<(), ChannelError> {
-        let ports = self.ports.iter().map(|(port, socket)| (Label::Port(*port), socket.as_fd()));
-        let named = self.named.iter().map(|(name, fd)| (Label::Named(name.clone()), fd.as_fd()));
+        let ports = self
+            .ports
+            .iter()
+            .map(|(port, socket)| (Label::Port(*port), socket.as_fd()));
+        let named = self
+            .named
+            .iter()
+            .map(|(name, fd)| (Label::Named(name.clone()), fd.as_fd()));
         let all: Vec<(Label, BorrowedFd<'_>)> = ports.chain(named).collect();
         let mut batches = all.chunks(DESCRIPTORS_PER_MESSAGE).peekable();
         if batches.peek().is_none() {
-            return channel.send(&Reply::Handed { labels: Vec::new(), more: false }, &[]);
+            return channel.send(
+                &Reply::Handed {
+                    labels: Vec::new(),
+                    more: false,
+                },
+                &[],
+            );
         }
         while let Some(batch) = batches.next() {
             let (labels, descriptors): (Vec<Label>, Vec<BorrowedFd<'_>>) = batch.iter().cloned().unzip();
-            channel.send(&Reply::Handed { labels, more: batches.peek().is_some() }, &descriptors)?;
+            channel.send(
+                &Reply::Handed {
+                    labels,
+                    more: batches.peek().is_some(),
+                },
+                &descriptors,
+            )?;
         }
         Ok(())
     }

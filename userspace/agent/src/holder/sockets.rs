@@ -15,10 +15,24 @@ use std::os::fd::OwnedFd;
 /// The kernel's: `EADDRINUSE` where another socket has the port on any address, `EPROTONOSUPPORT` where the kernel
 /// lacks the protocol. Nothing is held then.
 pub(crate) fn hold(port: HeldPort) -> io::Result<OwnedFd> {
-    match bind(port, Domain::IPV6, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port.port))) {
+    match bind(
+        port,
+        Domain::IPV6,
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port.port)),
+    ) {
         // A kernel without IPv6, or with it disabled on every interface.
-        Err(error) if [Some(Errno::EAFNOSUPPORT as i32), Some(Errno::EADDRNOTAVAIL as i32)].contains(&error.raw_os_error()) => {
-            bind(port, Domain::IPV4, SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.port)))
+        Err(error)
+            if [
+                Some(Errno::EAFNOSUPPORT as i32),
+                Some(Errno::EADDRNOTAVAIL as i32),
+            ]
+            .contains(&error.raw_os_error()) =>
+        {
+            bind(
+                port,
+                Domain::IPV4,
+                SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.port)),
+            )
         }
         other => other,
     }
@@ -28,7 +42,10 @@ fn bind(port: HeldPort, domain: Domain, address: SocketAddr) -> io::Result<Owned
     let (kind, protocol) = match port.protocol {
         Protocol::Tcp => (Type::STREAM, socket2::Protocol::TCP),
         Protocol::Udp => (Type::DGRAM, socket2::Protocol::UDP),
-        Protocol::Sctp => (Type::STREAM, socket2::Protocol::from(i32::from(Protocol::Sctp.ip()))),
+        Protocol::Sctp => (
+            Type::STREAM,
+            socket2::Protocol::from(i32::from(Protocol::Sctp.ip())),
+        ),
     };
     let socket = Socket::new(domain, kind.cloexec(), Some(protocol))?;
     if domain == Domain::IPV6 {
@@ -66,7 +83,11 @@ mod tests {
         let held = hold(port).unwrap();
         for address in ["0.0.0.0", "127.0.0.1", "::", "::1"] {
             let address = SocketAddr::new(address.parse().unwrap(), port.port);
-            assert_eq!(TcpListener::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse, "{address}");
+            assert_eq!(
+                TcpListener::bind(address).unwrap_err().kind(),
+                io::ErrorKind::AddrInUse,
+                "{address}"
+            );
             let refused = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "{address}");
         }
@@ -77,8 +98,14 @@ mod tests {
     #[test]
     fn a_port_in_use_on_one_address_is_not_held() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = HeldPort { protocol: Protocol::Tcp, port: listener.local_addr().unwrap().port() };
-        assert_eq!(hold(port).unwrap_err().raw_os_error(), Some(Errno::EADDRINUSE as i32));
+        let port = HeldPort {
+            protocol: Protocol::Tcp,
+            port: listener.local_addr().unwrap().port(),
+        };
+        assert_eq!(
+            hold(port).unwrap_err().raw_os_error(),
+            Some(Errno::EADDRINUSE as i32)
+        );
     }
 
     #[test]
@@ -88,7 +115,13 @@ mod tests {
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.send_to(b"x", ("127.0.0.1", port.port)).unwrap();
         held.set_nonblocking(true).unwrap();
-        assert_eq!(held.recv(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert_eq!(UdpSocket::bind(("0.0.0.0", port.port)).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(
+            held.recv(&mut [0; 8]).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
+        assert_eq!(
+            UdpSocket::bind(("0.0.0.0", port.port)).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
     }
 }

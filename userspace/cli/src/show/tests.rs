@@ -1,26 +1,56 @@
 use super::*;
+use essaim_agent::PortHold;
 use essaim_agent::holder::{HeldPort, PortOwner};
 use essaim_agent::status::{AgentStatus, DropStatus, Known, MapStatus, Readings};
-use essaim_agent::PortHold;
 use essaim_model::{Catalog, Liveness, NodeName, example, plan};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn status(agent: Option<AgentStatus>, problems: Vec<String>) -> Status {
     let catalog = Catalog::parse(example()).unwrap();
     let desired = plan(&catalog, &Liveness::of(&catalog), &NodeName::new("n1").unwrap()).unwrap();
-    let count = Count { packets: 1200, bytes: 1_536_000, flows: 12 };
+    let count = Count {
+        packets: 1200,
+        bytes: 1_536_000,
+        flows: 12,
+    };
     let port: HeldPort = "tcp/8080".parse().unwrap();
-    let owner = Some(PortOwner { pid: 4711, name: "nginx".into() });
+    let owner = Some(PortOwner {
+        pid: 4711,
+        name: "nginx".into(),
+    });
     let readings = Readings {
-        groups: desired.services.values().flat_map(|plan| plan.groups.keys().map(|key| (key.clone(), count))).collect(),
+        groups: desired
+            .services
+            .values()
+            .flat_map(|plan| plan.groups.keys().map(|key| (key.clone(), count)))
+            .collect(),
         backends: BTreeMap::new(),
-        drops: vec![DropStatus { reason: "NotMember".into(), text: "No member.".into(), packets: 3, bytes: 300 }],
+        drops: vec![DropStatus {
+            reason: "NotMember".into(),
+            text: "No member.".into(),
+            packets: 3,
+            bytes: 300,
+        }],
         resolved: BTreeSet::from(["192.168.50.12".parse().unwrap()]),
-        maps: vec![MapStatus { map: "FLOWS".into(), used: 262_144, capacity: 524_288, bytes: 1 << 20 }],
+        maps: vec![MapStatus {
+            map: "FLOWS".into(),
+            used: 262_144,
+            capacity: 524_288,
+            bytes: 1 << 20,
+        }],
         memory: 60 << 20,
     };
     let ports = BTreeMap::from([(port, PortHold::InUse { owner })]);
-    Status::new(&catalog, &desired, Known { agent, problems, ports, readings: Some(&readings) })
+    Status::new(
+        &catalog,
+        &desired,
+        Known {
+            agent,
+            problems,
+            ports,
+            readings: Some(&readings),
+        },
+    )
 }
 
 fn agent() -> AgentStatus {

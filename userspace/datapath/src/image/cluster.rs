@@ -1,4 +1,5 @@
-use super::service::{Indexed, netns};
+use super::endpoint::netns;
+use super::service::Indexed;
 use super::{Environment, Image, v4_word, v6_addr};
 use crate::DatapathError;
 use essaim_abi::{

@@ -1,22 +1,19 @@
 use super::{Allocators, Environment, Image, Lists, v4_word, v6_addr};
 use crate::DatapathError;
 use crate::indices::Assigned;
-use essaim_abi::{
-    Backend, BackendState, EARLIER_OWNERS, Endpoint, EndpointFlags, EndpointKind, LocalEndpoint,
-    LocalEndpointFlags, NETNS_MAX_NETWORKS, NetnsFlags, NetnsInfo, Port, PortFlags, Service, ServiceFlags,
-};
+use essaim_abi::{Backend, BackendState, EARLIER_OWNERS, Service, ServiceFlags};
 use essaim_model::{
-    AddressKind, AddressPlan, AttachmentKey, AttachmentPlan, BackendKey, BackendPlan, GroupPlan, MaglevTable,
-    NodeFacts, PublishedPort, Scope, ServiceKey, ServicePlan, TaskState,
+    AttachmentKey, BackendKey, BackendPlan, GroupPlan, MaglevTable, NodeFacts, Scope, ServiceKey,
+    ServicePlan, TaskState,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What a service needs of indices while its entries are made.
 pub(super) struct Indexed<'a> {
-    facts: &'a NodeFacts,
-    environment: &'a Environment,
+    pub(super) facts: &'a NodeFacts,
+    pub(super) environment: &'a Environment,
     services: BTreeMap<&'a ServiceKey, u32>,
-    backends: BTreeMap<&'a BackendKey, Assigned>,
+    pub(super) backends: BTreeMap<&'a BackendKey, Assigned>,
     slots: BTreeMap<u32, u32>,
 }
 
@@ -110,7 +107,7 @@ impl<'a> Indexed<'a> {
         }
     }
 
-    fn service(&self, key: &ServiceKey) -> Result<u32, DatapathError> {
+    pub(super) fn service(&self, key: &ServiceKey) -> Result<u32, DatapathError> {
         self.services
             .get(key)
             .copied()
@@ -120,7 +117,7 @@ impl<'a> Indexed<'a> {
             })
     }
 
-    fn backend_index(&self, key: &BackendKey) -> Result<u32, DatapathError> {
+    pub(super) fn backend_index(&self, key: &BackendKey) -> Result<u32, DatapathError> {
         self.backends
             .get(key)
             .map(|given| given.index)
@@ -137,7 +134,7 @@ impl<'a> Indexed<'a> {
             .map(|attachment| attachment.ifindex)
     }
 
-    fn slot(&self, ifindex: u32) -> u32 {
+    pub(super) fn slot(&self, ifindex: u32) -> u32 {
         self.slots.get(&ifindex).copied().unwrap_or(0)
     }
 
@@ -262,174 +259,4 @@ impl<'a> Indexed<'a> {
         }
         Ok((owners.len(), slots))
     }
-
-    pub(super) fn address(&self, plan: &AddressPlan) -> Result<Endpoint, DatapathError> {
-        let AddressPlan {
-            vni,
-            kind,
-            mac,
-            encrypted,
-        } = plan;
-        let environment = self.environment;
-        let flags = if *encrypted {
-            EndpointFlags::ENCRYPTED
-        } else {
-            EndpointFlags::NONE
-        };
-        let base = Endpoint {
-            vni: vni.get(),
-            flags,
-            mac: *mac,
-            mtu: environment.mtu,
-            ..Endpoint::default()
-        };
-        let (kind, endpoint) = match kind {
-            AddressKind::Local(attachment, backend) => match self.facts.attachments.get(attachment) {
-                Some(facts) => {
-                    let (ifindex, slot) = (facts.ifindex, self.slot(facts.ifindex));
-                    let backend = self.backend_index(backend)?;
-                    (
-                        EndpointKind::Local,
-                        Endpoint {
-                            ifindex,
-                            slot,
-                            backend,
-                            mtu: facts.mtu,
-                            ..base
-                        },
-                    )
-                }
-                // Its interface is not there (yet): refused, not left waiting.
-                None => (EndpointKind::Tombstone, base),
-            },
-            AddressKind::Remote(vtep, backend) => {
-                let (index, mtu) = environment.vtep(*vtep);
-                let kind = if index == 0 {
-                    EndpointKind::Tombstone
-                } else {
-                    EndpointKind::Remote
-                };
-                (
-                    kind,
-                    Endpoint {
-                        index,
-                        mtu,
-                        backend: self.backend_index(backend)?,
-                        ..base
-                    },
-                )
-            }
-            AddressKind::Vip(service) => (
-                EndpointKind::Vip,
-                Endpoint {
-                    index: self.service(service)?,
-                    ..base
-                },
-            ),
-            AddressKind::Gateway => (EndpointKind::Gateway, base),
-            AddressKind::ThisNode => {
-                let (ifindex, slot) = (environment.node_ifindex, environment.node_slot);
-                (
-                    EndpointKind::ThisNode,
-                    Endpoint {
-                        ifindex,
-                        slot,
-                        ..base
-                    },
-                )
-            }
-            AddressKind::OtherNode(vtep) => {
-                let (index, mtu) = environment.vtep(*vtep);
-                (EndpointKind::OtherNode, Endpoint { index, mtu, ..base })
-            }
-            AddressKind::Tombstone => (EndpointKind::Tombstone, base),
-        };
-        Ok(Endpoint {
-            kind: kind as u8,
-            ..endpoint
-        })
-    }
-
-    fn port(&self, plan: &PublishedPort) -> Result<Port, DatapathError> {
-        let PublishedPort {
-            group,
-            target,
-            host,
-            dsr,
-        } = plan;
-        let host = if *host { PortFlags::HOST } else { PortFlags::NONE };
-        let dsr = if *dsr { PortFlags::DSR } else { PortFlags::NONE };
-        Ok(Port {
-            service: self.service(group)?,
-            target_port: target.to_be(),
-            flags: host.with(dsr),
-        })
-    }
-
-    fn attachment(
-        &self,
-        key: &AttachmentKey,
-        plan: &AttachmentPlan,
-        image: &mut Image,
-    ) -> Result<(), DatapathError> {
-        let Some(facts) = self.facts.attachments.get(key) else {
-            return Ok(());
-        };
-        let addresses = || plan.addresses.iter().map(ipnet::IpNet::addr);
-        let backend = BackendKey {
-            task: key.task.clone(),
-            network: key.network.clone(),
-        };
-        let internal = if plan.internal {
-            LocalEndpointFlags::INTERNAL
-        } else {
-            LocalEndpointFlags::NONE
-        };
-        let encrypted = if plan.encrypted {
-            LocalEndpointFlags::ENCRYPTED
-        } else {
-            LocalEndpointFlags::NONE
-        };
-        let local = LocalEndpoint {
-            addr6: v6_addr(addresses()),
-            addr4: v4_word(addresses()),
-            vni: plan.vni.get(),
-            flags: internal.with(encrypted),
-            slot: self.slot(facts.ifindex),
-            mtu: facts.mtu,
-            backend: self.backends.get(&backend).map_or(0, |given| given.index),
-            mac: plan.mac,
-            reserved: [0; 2],
-        };
-        image.locals.insert(facts.ifindex, local);
-        let networks: BTreeSet<u32> = plan.task_networks.iter().map(|vni| vni.get()).collect();
-        image
-            .netns
-            .insert(facts.netns_cookie, netns(key, NetnsFlags::TASK, &networks)?);
-        Ok(())
-    }
-}
-
-pub(super) fn netns(
-    subject: &impl ToString,
-    flags: NetnsFlags,
-    networks: &BTreeSet<u32>,
-) -> Result<NetnsInfo, DatapathError> {
-    if networks.len() > NETNS_MAX_NETWORKS {
-        return Err(DatapathError::Plan {
-            subject: subject.to_string(),
-            problem: format!(
-                "on {} networks, at most {NETNS_MAX_NETWORKS} are supported",
-                networks.len()
-            ),
-        });
-    }
-    let mut info = NetnsInfo {
-        flags,
-        ..NetnsInfo::default()
-    };
-    for (to, from) in info.vnis.iter_mut().zip(networks) {
-        *to = *from;
-    }
-    Ok(info)
 }

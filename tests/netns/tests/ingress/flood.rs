@@ -1,0 +1,49 @@
+//! A flood of SYNs from made-up addresses.
+
+use anyhow::ensure;
+use essaim_lab::{ClusterBuilder, Family, netns};
+use essaim_netns_tests::held::Held;
+use essaim_netns_tests::raw::syn_flood;
+use essaim_netns_tests::site::{CLIENT, ECHO, Site};
+
+/// More than there is room for half-open flows.
+const SYNS: u32 = 80_000;
+
+/// Connections that are held meanwhile, of each family.
+const HELD: usize = 50;
+
+#[test]
+fn a_syn_flood_evicts_no_established_flow() -> anyhow::Result<()> {
+    let site = Site::web(ClusterBuilder::new().nodes(2), &[ECHO], &["n2"])?;
+    let mut held = Held::default();
+    for family in Family::BOTH {
+        let target = site.at("n1", ECHO.published, family)?;
+        held.flows
+            .extend(Held::open(&site.cluster, CLIENT, target, HELD)?.flows);
+    }
+    held.all_live()?;
+    let before = site.entries("n2", "FLOWS")?;
+    ensure!(before >= 2 * HELD as u64, "{before} established flows before the flood");
+    for family in Family::BOTH {
+        let target = site.at("n1", ECHO.published, family)?;
+        netns::inside(&site.cluster.netns(CLIENT), || syn_flood(target, SYNS / 2))?;
+        held.all_live()?;
+    }
+    let after = site.entries("n2", "FLOWS")?;
+    ensure!(after == before, "{before} established flows before the flood, {after} after it");
+    // The flood went through the programs, not past them.
+    let status = site.status("n2")?;
+    let flows = status
+        .pointer("/services/0/backends/0/count/flows")
+        .and_then(serde_json::Value::as_u64);
+    ensure!(
+        flows.is_some_and(|flows| flows > u64::from(SYNS) * 9 / 10),
+        "only {flows:?} of {SYNS} SYNs opened a flow"
+    );
+    // And new clients are served.
+    for family in Family::BOTH {
+        let target = site.at("n1", ECHO.published, family)?;
+        Held::open(&site.cluster, CLIENT, target, 8)?.all_live()?;
+    }
+    Ok(())
+}

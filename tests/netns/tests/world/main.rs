@@ -1,0 +1,3 @@
+//! Tasks and the world outside of the cluster. Needs root.
+
+mod egress;

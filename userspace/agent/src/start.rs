@@ -1,0 +1,157 @@
+//! Starting an agent: what must hold, what it opens, in which order.
+
+use crate::agent::{Agent, Signals, read_catalog};
+use crate::control::{self, ControlError};
+use crate::follow::{CatalogRefused, Follower};
+use crate::holder::HolderLauncher;
+use crate::keeper::PortKeeper;
+use crate::plane::{Plane, sizing_for};
+use crate::startup::{self, StartupError};
+use crate::state_dir::{AgentLock, NodeRecord, StateDir, StateDirError, pin_dir};
+use crate::watch::{FileWatch, WatchError};
+use essaim_datapath::{DatapathError, DatapathOptions};
+use essaim_model::NodeName;
+use essaim_netlink::{HostOptions, LinkReconciler, NetlinkError};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+/// How an agent is to run.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// This node.
+    pub node: NodeName,
+    /// The catalog's file.
+    pub catalog: PathBuf,
+    /// The interfaces to the other nodes and to clients.
+    pub uplinks: Vec<String>,
+    /// The folder of bpffs that holds the nodes' folders.
+    pub bpf_root: PathBuf,
+    /// The cgroup for the socket programs; the root of the hierarchy where none is named.
+    pub cgroup: Option<PathBuf>,
+    /// Where the agent keeps its lock, its sockets and a copy of the catalog.
+    pub state_dir: StateDir,
+    /// Starts the holder.
+    pub holder: HolderLauncher,
+}
+
+/// Why an agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The machine is not ready for it; nothing was changed.
+    #[error(transparent)]
+    Startup(#[from] StartupError),
+    /// Its state directory does not serve; nothing was changed.
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    /// There is no catalog to start with; nothing was changed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogRefused),
+    /// Changes of files cannot be followed; nothing was changed.
+    #[error(transparent)]
+    Watch(#[from] WatchError),
+    /// Its control socket does not serve; nothing was changed.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Links cannot be managed; nothing was changed.
+    #[error(transparent)]
+    Links(#[from] NetlinkError),
+    /// The data plane cannot be opened; what ran before goes on.
+    #[error("failed to open the data plane in {}", path.display())]
+    Datapath {
+        /// Its folder of pins.
+        path: PathBuf,
+        /// Why.
+        source: DatapathError,
+    },
+    /// Signals cannot be waited for; nothing was changed.
+    #[error("failed to wait for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+/// Runs the agent until SIGTERM or SIGINT. What it made stays and works on.
+///
+/// # Errors
+/// [`AgentError`] where it could not start. Once it runs, what fails is said and tried again.
+pub async fn run_agent(options: AgentOptions) -> Result<(), AgentError> {
+    startup::check_capabilities()?;
+    startup::check_kernel()?;
+    startup::check_bpffs(&options.bpf_root)?;
+    let cgroup = match &options.cgroup {
+        Some(cgroup) => cgroup.clone(),
+        None => startup::cgroup2_mount()?,
+    };
+    startup::check_cgroup(&cgroup)?;
+    startup::check_uplinks(&options.uplinks)?;
+    options.state_dir.create()?;
+    let _lock = lock(&options.state_dir).await?;
+    let files = FileWatch::new(&options.catalog)?;
+    let follower = first_catalog(&options)?;
+    let links = LinkReconciler::open(HostOptions {
+        node: options.node.clone(),
+        uplinks: options.uplinks.clone(),
+    })?;
+    let pin_dir = pin_dir(&options.bpf_root, options.node.as_str());
+    options.state_dir.write_record(&NodeRecord {
+        node: options.node.to_string(),
+        catalog: options.catalog.clone(),
+        uplinks: options.uplinks.clone(),
+        bpf_root: options.bpf_root.clone(),
+        cgroup: cgroup.clone(),
+        pid: std::process::id(),
+    })?;
+    let listener = control::listen(&options.state_dir)?;
+    let signals = Signals::new().map_err(AgentError::Signals)?;
+    let sizing = follower
+        .current()
+        .map(|plan| sizing_for(&plan.desired))
+        .unwrap_or_default();
+    let datapath = DatapathOptions {
+        pin_dir: pin_dir.clone(),
+        cgroup,
+        sizing,
+    };
+    let plane = Plane::open(&datapath).map_err(|source| AgentError::Datapath {
+        path: pin_dir,
+        source,
+    })?;
+    let ports = PortKeeper::new(options.holder.clone(), options.state_dir.clone());
+    Agent::new(options, follower, links, plane, ports)
+        .run(files, &listener, signals)
+        .await;
+    Ok(())
+}
+
+/// How long a predecessor may take to end.
+const PREDECESSOR: Duration = Duration::from_secs(3);
+
+/// Makes this process the agent. A predecessor that was killed a moment ago still has the lock until the kernel has taken
+/// it apart, maps and all.
+async fn lock(state_dir: &StateDir) -> Result<AgentLock, StateDirError> {
+    let deadline = Instant::now() + PREDECESSOR;
+    loop {
+        match state_dir.lock() {
+            Err(StateDirError::Busy { .. }) if Instant::now() < deadline => {
+                sleep(Duration::from_millis(10)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// The catalog to start with: the file, else the copy of what was applied last, so that a file that was broken
+/// meanwhile does not keep a node from being looked after.
+fn first_catalog(options: &AgentOptions) -> Result<Follower, AgentError> {
+    let mut follower = Follower::new(options.node.clone());
+    let Err(refused) = read_catalog(options, &mut follower) else {
+        return Ok(follower);
+    };
+    let copy = options.state_dir.catalog()?;
+    match copy.map(|(path, text)| follower.take(&path, &text)) {
+        Some(Ok(_)) => {
+            tracing::warn!("starting with the catalog that was applied last: the file is refused");
+            Ok(follower)
+        }
+        Some(Err(_)) | None => Err(refused.into()),
+    }
+}
