@@ -3,7 +3,7 @@
 //! the same offloads; rounds alternate, so that a slow moment of the machine meets all of them.
 
 use anyhow::Context as _;
-use essaim_lab::{Cluster, ClusterBuilder, Family, run_here};
+use essaim_lab::{Cluster, ClusterBuilder, Family, eventually, run_here};
 use std::env;
 use std::time::Duration;
 
@@ -24,7 +24,11 @@ fn main() -> anyhow::Result<()> {
     if env::args().any(|argument| argument == "--test") {
         return Ok(());
     }
-    let rounds = if env::var_os("BENCH_QUICK").is_some() { 1 } else { 7 };
+    let rounds = if env::var_os("BENCH_QUICK").is_some() {
+        1
+    } else {
+        7
+    };
     let cluster = ClusterBuilder::new().nodes(2).clients(0).build()?;
     let mut catalog = cluster.catalog()?;
     catalog.network("app")?;
@@ -45,7 +49,11 @@ fn main() -> anyhow::Result<()> {
         cluster.start_task(task, &server)?;
     }
     let _servers = ["n2", "rt2", "br2"].map(|at| cluster.start(at, &server));
-    let address = |task: &String| catalog.task_address(task, "app", Family::V4).map(|address| address.to_string());
+    let address = |task: &String| {
+        catalog
+            .task_address(task, "app", Family::V4)
+            .map(|address| address.to_string())
+    };
     let mut ways = [
         ("overlay between nodes", "bulk.1", address(&tasks[1])?),
         ("routed between nodes", "rt1", "10.77.2.2".to_owned()),
@@ -53,7 +61,20 @@ fn main() -> anyhow::Result<()> {
         ("overlay within a node", "bulk.1", address(&tasks[2])?),
         ("bridge within a node", "br1", "10.78.0.2".to_owned()),
     ]
-    .map(|(name, from, to)| Way { name, from, to, samples: Vec::new() });
+    .map(|(name, from, to)| Way {
+        name,
+        from,
+        to,
+        samples: Vec::new(),
+    });
+    for way in &ways {
+        let listens = format!("{} is served", way.name);
+        eventually(Duration::from_secs(10), &listens, || {
+            cluster
+                .exec(way.from, &["iperf3", "-n", "1", "-c", &way.to])?
+                .ok()
+        })?;
+    }
     for _ in 0..rounds {
         for way in &mut ways {
             let gbits = transfer(&cluster, way.from, &way.to).with_context(|| way.name.to_owned())?;
@@ -81,7 +102,9 @@ fn routed(cluster: &Cluster) -> anyhow::Result<()> {
             format!("ip -n {netns} link set lo up"),
             format!("ip -n {netns} route add default via 10.77.{own}.1"),
             format!("ip netns exec {node_netns} nft add table ip bench"),
-            format!("ip netns exec {node_netns} nft add chain ip bench raw {{ type filter hook prerouting priority raw; }}"),
+            format!(
+                "ip netns exec {node_netns} nft add chain ip bench raw {{ type filter hook prerouting priority raw; }}"
+            ),
             format!("ip netns exec {node_netns} nft add rule ip bench raw ip saddr 10.77.0.0/16 notrack"),
         ] {
             run_here(&line.split(' ').collect::<Vec<_>>())?;
@@ -94,12 +117,14 @@ fn routed(cluster: &Cluster) -> anyhow::Result<()> {
 fn bridged(cluster: &Cluster) -> anyhow::Result<()> {
     let node_netns = cluster.netns("n1");
     let run = |line: String| run_here(&line.split(' ').collect::<Vec<_>>());
-    run(format!("ip -n {node_netns} link add br type bridge"))?;
-    run(format!("ip -n {node_netns} link set br up"))?;
+    run(format!("ip -n {node_netns} link add name bench type bridge"))?;
+    run(format!("ip -n {node_netns} link set bench up"))?;
     for own in [1, 2] {
         let netns = cluster.add_task("n1", &format!("br{own}"))?;
-        run(format!("ip -n {node_netns} link add br{own} type veth peer name eth0 netns {netns}"))?;
-        run(format!("ip -n {node_netns} link set br{own} up master br"))?;
+        run(format!(
+            "ip -n {node_netns} link add br{own} type veth peer name eth0 netns {netns}"
+        ))?;
+        run(format!("ip -n {node_netns} link set br{own} up master bench"))?;
         run(format!("ip -n {netns} addr add 10.78.0.{own}/24 dev eth0"))?;
         run(format!("ip -n {netns} link set eth0 up"))?;
         run(format!("ip -n {netns} link set lo up"))?;
@@ -109,9 +134,13 @@ fn bridged(cluster: &Cluster) -> anyhow::Result<()> {
 
 /// One transfer's rate in Gbit/s.
 fn transfer(cluster: &Cluster, from: &str, to: &str) -> anyhow::Result<f64> {
-    let printed = cluster.exec(from, &["iperf3", "-J", "-t", SECONDS, "-c", to])?.ok()?;
+    let printed = cluster
+        .exec(from, &["iperf3", "-J", "-t", SECONDS, "-c", to])?
+        .ok()?;
     let found: serde_json::Value = serde_json::from_str(&printed).context("iperf3 printed no JSON")?;
-    let bits = found.pointer("/end/sum_received/bits_per_second").and_then(serde_json::Value::as_f64);
+    let bits = found
+        .pointer("/end/sum_received/bits_per_second")
+        .and_then(serde_json::Value::as_f64);
     Ok(bits.context("iperf3 told no rate")? / 1e9)
 }
 

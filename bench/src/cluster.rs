@@ -3,9 +3,9 @@
 
 use essaim_abi::{MacAddr, Protocol};
 use essaim_model::{
-    AttachmentFacts, Catalog, Cluster, DesiredState, Endpoint, Liveness, Network, NetworkName, NextHop, Node, NodeFacts,
-    NodeName, NodeState, Port, Service, ServiceName, ServiceNetwork, Task, TaskId, TaskState, Uplink, Vni,
-    plan,
+    AttachmentFacts, Catalog, Cluster, DesiredState, Endpoint, Liveness, Network, NetworkName, NextHop, Node,
+    NodeFacts, NodeName, NodeState, Port, Service, ServiceName, ServiceNetwork, Task, TaskId, TaskState,
+    Uplink, Vni, plan,
 };
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -125,40 +125,74 @@ impl Shape {
                 overlay.push(Ipv6Addr::from_bits(0xfd00_ffff_u128 << 96 | u128::from(low)).into());
             }
             let name = NodeName::new(&format!("n{number}"))?;
-            Ok(Node { name, address: vtep(number, self.underlay_v6), overlay, state: NodeState::Up })
+            Ok(Node {
+                name,
+                address: vtep(number, self.underlay_v6),
+                overlay,
+                state: NodeState::Up,
+            })
         };
-        let network = Network::new(network_name()?, Vni::new(4097)?, subnets("10.0.0.0/8", "fd00:1::/64")?);
+        let network = Network::new(
+            network_name()?,
+            Vni::new(4097)?,
+            subnets("10.0.0.0/8", "fd00:1::/64")?,
+        );
         Ok(Catalog {
             revision: 1,
             cluster: Cluster::new(subnets("172.16.0.0/16", "fd00:ffff::/64")?),
             nodes: (0..=OTHERS).map(node).collect::<anyhow::Result<_>>()?,
             networks: vec![network],
-            services: (0..self.services).map(|number| self.service(number)).collect::<anyhow::Result<_>>()?,
+            services: (0..self.services)
+                .map(|number| self.service(number))
+                .collect::<anyhow::Result<_>>()?,
         })
     }
 
     fn service(&self, number: u32) -> anyhow::Result<Service> {
         let mut service = Service::new(service_name(number)?);
         let vips = self.families().iter().map(|v6| vip(number, *v6)).collect();
-        service.networks = vec![ServiceNetwork { name: network_name()?, vips }];
-        service.tasks = (0..self.tasks).map(|task| self.task(number, task)).collect::<anyhow::Result<_>>()?;
+        service.networks = vec![ServiceNetwork {
+            name: network_name()?,
+            vips,
+        }];
+        service.tasks = (0..self.tasks)
+            .map(|task| self.task(number, task))
+            .collect::<anyhow::Result<_>>()?;
         if self.published_each != 0 && number.is_multiple_of(self.published_each) {
             let port = Port::new(published_port(number), 80);
-            service.ports = vec![port, Port { protocol: Protocol::Udp, ..port }];
+            service.ports = vec![
+                port,
+                Port {
+                    protocol: Protocol::Udp,
+                    ..port
+                },
+            ];
         }
         Ok(service)
     }
 
     fn task(&self, service: u32, number: u32) -> anyhow::Result<Task> {
-        let node = if number < self.here { 0 } else { 1 + number % OTHERS };
-        let addresses = self.families().iter().map(|v6| task_address(service, number, *v6)).collect();
+        let node = if number < self.here {
+            0
+        } else {
+            1 + number % OTHERS
+        };
+        let addresses = self
+            .families()
+            .iter()
+            .map(|v6| task_address(service, number, *v6))
+            .collect();
         let id = task_id(service, number)?;
         Ok(Task {
             node: NodeName::new(&format!("n{node}"))?,
             netns: id.to_string(),
             id,
             state: TaskState::Ready,
-            endpoints: vec![Endpoint { network: network_name()?, addresses, mac: None }],
+            endpoints: vec![Endpoint {
+                network: network_name()?,
+                addresses,
+                mac: None,
+            }],
         })
     }
 
@@ -182,14 +216,23 @@ impl Shape {
         };
         let keys = desired.services.values().flat_map(|plan| plan.attachments.keys());
         let attached = |(ifindex, key): (u32, &essaim_model::AttachmentKey)| {
-            (key.clone(), AttachmentFacts { ifindex, netns_cookie: u64::from(ifindex), mtu: 1430 })
+            (
+                key.clone(),
+                AttachmentFacts {
+                    ifindex,
+                    netns_cookie: u64::from(ifindex),
+                    mtu: 1430,
+                },
+            )
         };
         let attachments: BTreeMap<_, _> = (FIRST_IFINDEX..).zip(keys).map(attached).collect();
         NodeFacts {
             local_addresses: [vtep(0, false), vtep(0, true)].into(),
             vxlan_ifindex: 0,
             node_ifindex: 0,
-            next_hops: (1..=OTHERS).map(|node| (vtep(node, self.underlay_v6), hop(node))).collect(),
+            next_hops: (1..=OTHERS)
+                .map(|node| (vtep(node, self.underlay_v6), hop(node)))
+                .collect(),
             attachments,
             node_netns_cookie: 1,
             uplinks: vec![uplink],
@@ -222,7 +265,21 @@ mod tests {
         let catalog = shape.catalog().unwrap();
         catalog.check().unwrap();
         let desired = shape.desired().unwrap();
-        assert_eq!(desired.services.values().filter(|plan| !plan.published.is_empty()).count(), 3);
-        assert_eq!(desired.services.values().map(|plan| plan.attachments.len()).sum::<usize>(), 30);
+        assert_eq!(
+            desired
+                .services
+                .values()
+                .filter(|plan| !plan.published.is_empty())
+                .count(),
+            3
+        );
+        assert_eq!(
+            desired
+                .services
+                .values()
+                .map(|plan| plan.attachments.len())
+                .sum::<usize>(),
+            30
+        );
     }
 }

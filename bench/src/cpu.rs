@@ -11,7 +11,9 @@ use std::time::Duration;
 /// # Errors
 /// When the system does not say how many there are.
 pub fn last() -> anyhow::Result<usize> {
-    let cpus = std::thread::available_parallelism().context("failed to count the CPUs")?.get();
+    let cpus = std::thread::available_parallelism()
+        .context("failed to count the CPUs")?
+        .get();
     Ok(cpus - 1)
 }
 
@@ -21,7 +23,8 @@ pub fn last() -> anyhow::Result<usize> {
 /// When the kernel refuses.
 pub fn pin(cpu: usize) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
-    set.set(cpu).with_context(|| format!("CPU {cpu} has no place in a set"))?;
+    set.set(cpu)
+        .with_context(|| format!("CPU {cpu} has no place in a set"))?;
     sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("failed to move to CPU {cpu}"))
 }
 
@@ -30,7 +33,8 @@ pub fn pin(cpu: usize) -> anyhow::Result<()> {
 /// # Errors
 /// When the kernel refuses.
 pub fn thread_time() -> anyhow::Result<Duration> {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("failed to read the thread's CPU time")?;
+    let time =
+        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("failed to read the thread's CPU time")?;
     Ok(Duration::from(time))
 }
 
@@ -50,7 +54,10 @@ pub fn nanos_each(time: Duration, times: u64) -> f64 {
 }
 
 /// A count as a float: below 2^52 in every bench.
-#[expect(clippy::cast_precision_loss, reason = "counts of packets and bytes, far below 2^52")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of packets and bytes, far below 2^52"
+)]
 pub const fn count(number: u64) -> f64 {
     number as f64
 }

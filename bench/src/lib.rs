@@ -2,6 +2,7 @@
 //! with its targets.
 
 pub mod cluster;
+pub mod cookie;
 pub mod cpu;
 pub mod frames;
 pub mod live;

@@ -33,7 +33,12 @@ pub struct Stream {
 ///
 /// # Errors
 /// When frames do not arrive, or the kernel refuses.
-pub fn cost(programs: &mut BenchPrograms, namespace: &Netns, stream: &Stream, frames: u32) -> anyhow::Result<f64> {
+pub fn cost(
+    programs: &mut BenchPrograms,
+    namespace: &Netns,
+    stream: &Stream,
+    frames: u32,
+) -> anyhow::Result<f64> {
     let mut driver = stream.frame.driver(Some(stream.flows));
     driver.ifindex = stream.ifindex;
     driver.peer = stream.peer;
@@ -44,8 +49,14 @@ pub fn cost(programs: &mut BenchPrograms, namespace: &Netns, stream: &Stream, fr
     let generator = &*programs;
     let own = namespace.inside(|| {
         cpu::pin(cpu::last()?)?;
-        let context = XdpContext { mode: XdpMode::LiveFrames { batch: BATCH }, ..XdpContext::default() };
-        let input = RunInput::Xdp { packet: stream.frame.bytes(), context };
+        let context = XdpContext {
+            mode: XdpMode::LiveFrames { batch: BATCH },
+            ..XdpContext::default()
+        };
+        let input = RunInput::Xdp {
+            packet: stream.frame.bytes(),
+            context,
+        };
         Ok(cpu::time_of(|| generator.run("generate_xdp", &input, frames))?.1)
     })?;
     let deadline = Instant::now() + SETTLED;
@@ -72,15 +83,24 @@ impl Helper {
         let wanted = format!("ksoftirqd/{cpu}");
         let processes = fs::read_dir("/proc").context("failed to list the processes")?;
         let mut paths = processes.filter_map(|entry| Some(entry.ok()?.path()));
-        let found = paths.find(|path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == wanted));
+        let found =
+            paths.find(|path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == wanted));
         let found = found.with_context(|| format!("no process {wanted}"))?;
-        Ok(Self { schedstat: found.join("schedstat").display().to_string() })
+        Ok(Self {
+            schedstat: found.join("schedstat").display().to_string(),
+        })
     }
 
     /// The CPU time it has used.
     fn time(&self) -> anyhow::Result<Duration> {
-        let stat = fs::read_to_string(&self.schedstat).with_context(|| format!("failed to read {}", self.schedstat))?;
-        let nanos = stat.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
-        Ok(Duration::from_nanos(nanos.with_context(|| format!("no time in {}: {stat}", self.schedstat))?))
+        let stat = fs::read_to_string(&self.schedstat)
+            .with_context(|| format!("failed to read {}", self.schedstat))?;
+        let nanos = stat
+            .split_ascii_whitespace()
+            .next()
+            .and_then(|word| word.parse().ok());
+        Ok(Duration::from_nanos(nanos.with_context(|| {
+            format!("no time in {}: {stat}", self.schedstat)
+        })?))
     }
 }

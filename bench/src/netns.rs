@@ -51,7 +51,10 @@ impl Netns {
     /// # Errors
     /// When the kernel refuses.
     pub fn veth(&self, here: &str, there: &Self, other: &str) -> anyhow::Result<()> {
-        self.ip(&format!("link add {here} type veth peer name {other} netns {}", there.name))?;
+        self.ip(&format!(
+            "link add {here} type veth peer name {other} netns {}",
+            there.name
+        ))?;
         self.ip(&format!("link set {here} up"))?;
         there.ip(&format!("link set {other} up"))
     }
@@ -77,7 +80,8 @@ impl Netns {
     /// When there is no such interface.
     pub fn ifindex(&self, interface: &str) -> anyhow::Result<u32> {
         self.inside(|| {
-            nix::net::if_::if_nametoindex(interface).with_context(|| format!("no interface {interface} in {}", self.name))
+            nix::net::if_::if_nametoindex(interface)
+                .with_context(|| format!("no interface {interface} in {}", self.name))
         })
     }
 }
@@ -91,8 +95,16 @@ impl Drop for Netns {
 }
 
 fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new(program).args(arguments).output().with_context(|| format!("failed to start {program}"))?;
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .with_context(|| format!("failed to start {program}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{program} {}: {}", arguments.join(" "), said.trim());
+    ensure!(
+        output.status.success(),
+        "{program} {}: {}",
+        arguments.join(" "),
+        said.trim()
+    );
     Ok(())
 }

@@ -24,11 +24,17 @@ impl Node {
         let options = DatapathOptions {
             pin_dir: Path::new("/sys/fs/bpf").join(&unique),
             cgroup: cgroup_root()?.join(&unique),
-            sizing: Sizing { flows: 1 << 17, ..Sizing::default() },
+            sizing: Sizing {
+                flows: 1 << 17,
+                ..Sizing::default()
+            },
         };
         fs::create_dir(&options.cgroup)
             .with_context(|| format!("failed to make the control group {}", options.cgroup.display()))?;
-        let mut node = Self { options, datapath: None };
+        let mut node = Self {
+            options,
+            datapath: None,
+        };
         node.datapath = Some(Datapath::open(&node.options)?);
         Ok(node)
     }
@@ -37,7 +43,12 @@ impl Node {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn apply(&mut self, namespace: &Netns, desired: &DesiredState, facts: &NodeFacts) -> anyhow::Result<()> {
+    pub fn apply(
+        &mut self,
+        namespace: &Netns,
+        desired: &DesiredState,
+        facts: &NodeFacts,
+    ) -> anyhow::Result<()> {
         let datapath = self.datapath_mut()?;
         datapath.apply(desired, facts)?;
         namespace.inside(|| Ok(datapath.attach(facts)?)).map(|_| ())
@@ -64,7 +75,10 @@ impl Drop for Node {
             eprintln!("left over in {}: {error}", self.options.pin_dir.display());
         }
         if let Err(error) = fs::remove_dir(&self.options.cgroup) {
-            eprintln!("control group {} is left over: {error}", self.options.cgroup.display());
+            eprintln!(
+                "control group {} is left over: {error}",
+                self.options.cgroup.display()
+            );
         }
     }
 }
@@ -80,5 +94,7 @@ pub fn cgroup_root() -> anyhow::Result<PathBuf> {
         let point = fields.next()?;
         (fields.next()? == "cgroup2").then(|| PathBuf::from(point))
     });
-    points.next().context("no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified (make it first)")
+    points
+        .next()
+        .context("no cgroup v2 is mounted: mount -t cgroup2 none /sys/fs/cgroup/unified (make it first)")
 }

@@ -33,7 +33,9 @@ impl BenchPrograms {
     pub fn load(floor_flows: u32) -> anyhow::Result<Self> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("FLOOR_TABLE", floor_flows);
-        let mut ebpf = loader.load(OBJECT).context("failed to load the benchmarks' programs (are you root?)")?;
+        let mut ebpf = loader
+            .load(OBJECT)
+            .context("failed to load the benchmarks' programs (are you root?)")?;
         for (name, program) in ebpf.programs_mut() {
             match program {
                 Program::Xdp(program) => program.load(),
@@ -50,7 +52,10 @@ impl BenchPrograms {
     /// # Errors
     /// When there is no such program.
     pub fn fd(&self, name: &str) -> anyhow::Result<OwnedFd> {
-        let program = self.ebpf.program(name).with_context(|| format!("no program {name}"))?;
+        let program = self
+            .ebpf
+            .program(name)
+            .with_context(|| format!("no program {name}"))?;
         Ok(program.fd()?.as_fd().try_clone_to_owned()?)
     }
 
@@ -72,7 +77,9 @@ impl BenchPrograms {
             UnderTest::Xdp => "XDP_UNDER_TEST",
             UnderTest::Tc => "TC_UNDER_TEST",
         };
-        let Map::ProgramArray(array) = self.map_mut(name)? else { anyhow::bail!("{name} is no program array") };
+        let Map::ProgramArray(array) = self.map_mut(name)? else {
+            anyhow::bail!("{name} is no program array")
+        };
         Ok(set_program(array.fd().as_fd(), 0, program)?)
     }
 
@@ -81,8 +88,14 @@ impl BenchPrograms {
     /// # Errors
     /// When the kernel refuses.
     pub fn attach_xdp(&mut self, name: &str, interface: &str) -> anyhow::Result<()> {
-        let program: &mut Xdp = self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?;
-        program.attach(interface, XdpMode::Driver).with_context(|| format!("failed to attach {name} to {interface}"))?;
+        let program: &mut Xdp = self
+            .ebpf
+            .program_mut(name)
+            .with_context(|| format!("no program {name}"))?
+            .try_into()?;
+        program
+            .attach(interface, XdpMode::Driver)
+            .with_context(|| format!("failed to attach {name} to {interface}"))?;
         Ok(())
     }
 
@@ -91,7 +104,10 @@ impl BenchPrograms {
     /// # Errors
     /// When the kernel refuses.
     pub fn attach_tc(&mut self, name: &str, interface: &str) -> anyhow::Result<()> {
-        let program = self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .with_context(|| format!("no program {name}"))?;
         let program: &mut SchedClassifier = program.try_into()?;
         program
             .attach(interface, TcAttachType::Ingress)

@@ -26,7 +26,13 @@ pub struct Target {
 impl Target {
     /// A target: `found` is to be at most `limit`.
     pub fn at_most(name: impl Into<String>, found: f64, limit: f64, unit: &'static str) -> Self {
-        Self { name: name.into(), found, limit, unit, pass: found <= limit }
+        Self {
+            name: name.into(),
+            found,
+            limit,
+            unit,
+            pass: found <= limit,
+        }
     }
 }
 
@@ -63,7 +69,9 @@ impl Report {
     pub fn new(bench: &'static str, unit: &'static str, settings: Settings) -> Self {
         let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let cpuinfo = line("/proc/cpuinfo");
-        let cpu = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let cpu = cpuinfo
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         Self {
             bench,
             unit,
@@ -82,16 +90,23 @@ impl Report {
     /// Adds every case of some samples; `derive` names further figures of a case, made from its median.
     pub fn rows(&mut self, samples: &Samples, derive: impl Fn(&str, f64) -> Vec<(&'static str, f64)>) {
         for (id, figures) in samples.iter() {
-            let median = quantile(figures, 0.5);
-            self.rows.push(Row {
-                id: id.to_owned(),
-                median,
-                low: quantile(figures, 0.25),
-                high: quantile(figures, 0.75),
-                rounds: figures.len(),
-                derived: derive(id, median),
-            });
+            self.figures(id, figures);
+            if let Some(row) = self.rows.last_mut() {
+                row.derived = derive(id, row.median);
+            }
         }
+    }
+
+    /// Adds one case.
+    pub fn figures(&mut self, id: impl Into<String>, figures: &[f64]) {
+        self.rows.push(Row {
+            id: id.into(),
+            median: quantile(figures, 0.5),
+            low: quantile(figures, 0.25),
+            high: quantile(figures, 0.75),
+            rounds: figures.len(),
+            derived: Vec::new(),
+        });
     }
 
     /// Adds a target.
@@ -109,20 +124,49 @@ impl Report {
     /// # Errors
     /// When the file cannot be written.
     pub fn finish(&self) -> anyhow::Result<()> {
-        let Self { bench, unit, kernel, cpu, commit, load, .. } = self;
+        let Self {
+            bench,
+            unit,
+            kernel,
+            cpu,
+            commit,
+            load,
+            ..
+        } = self;
         println!("\n== {bench}: kernel {kernel}, {cpu}, commit {commit}, load {load}");
         if self.quick {
             println!("   a smoke run: the figures are worth little");
         }
         println!("{:<52} {:>10} {:>21}", "case", unit, "quartiles");
-        for Row { id, median, low, high, derived, .. } in &self.rows {
-            let derived: Vec<String> = derived.iter().map(|(name, figure)| format!("{name} {figure:.2}")).collect();
-            println!("{id:<52} {median:>10.1} {low:>10.1}{high:>11.1}  {}", derived.join("  "));
+        for Row {
+            id,
+            median,
+            low,
+            high,
+            derived,
+            ..
+        } in &self.rows
+        {
+            let derived: Vec<String> = derived
+                .iter()
+                .map(|(name, figure)| format!("{name} {figure:.2}"))
+                .collect();
+            println!(
+                "{id:<52} {median:>10.1} {low:>10.1}{high:>11.1}  {}",
+                derived.join("  ")
+            );
         }
         if !self.targets.is_empty() {
             println!("\n{:<72} {:>10} {:>10}", "target", "found", "at most");
         }
-        for Target { name, found, limit, unit, pass } in &self.targets {
+        for Target {
+            name,
+            found,
+            limit,
+            unit,
+            pass,
+        } in &self.targets
+        {
             let verdict = if *pass { "PASS" } else { "MISS" };
             println!("{name:<72} {found:>10.3} {limit:>10.3} {unit:<6} {verdict}");
         }
@@ -142,8 +186,13 @@ fn results() -> PathBuf {
 }
 
 fn commit() -> String {
-    let git = Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(env!("CARGO_MANIFEST_DIR")).output();
-    git.ok().and_then(|output| String::from_utf8(output.stdout).ok()).map_or_else(String::new, |id| id.trim().to_owned())
+    let git = Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output();
+    git.ok()
+        .and_then(|output| String::from_utf8(output.stdout).ok())
+        .map_or_else(String::new, |id| id.trim().to_owned())
 }
 
 /// Gives criterion the figures of the rounds, in nanoseconds, for its closing and its comparison with the last run. They

@@ -11,7 +11,10 @@ pub struct Case<'a> {
 impl<'a> Case<'a> {
     /// A case; `id` is `stage/packet/size`, `measure` gives the cost of one packet or call.
     pub fn new(id: impl Into<String>, measure: impl FnMut() -> anyhow::Result<f64> + 'a) -> Self {
-        Self { id: id.into(), measure: Box::new(measure) }
+        Self {
+            id: id.into(),
+            measure: Box::new(measure),
+        }
     }
 }
 
@@ -44,7 +47,9 @@ impl Samples {
 
     /// The cases in the order of their names, with their figures.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[f64])> {
-        self.0.iter().map(|(id, figures)| (id.as_str(), figures.as_slice()))
+        self.0
+            .iter()
+            .map(|(id, figures)| (id.as_str(), figures.as_slice()))
     }
 
     /// The median of a case.
@@ -52,7 +57,10 @@ impl Samples {
     /// # Errors
     /// When there is no such case.
     pub fn median(&self, id: &str) -> anyhow::Result<f64> {
-        let figures = self.0.get(id).ok_or_else(|| anyhow::anyhow!("nothing was measured under the name {id}"))?;
+        let figures = self
+            .0
+            .get(id)
+            .ok_or_else(|| anyhow::anyhow!("nothing was measured under the name {id}"))?;
         Ok(quantile(figures, 0.5))
     }
 }
@@ -61,7 +69,11 @@ impl Samples {
 pub fn quantile(figures: &[f64], fraction: f64) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction of a small length")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a fraction of a small length"
+    )]
     let at = (crate::cpu::count(sorted.len().saturating_sub(1) as u64) * fraction).round() as usize;
     sorted.get(at).copied().unwrap_or(0.0)
 }
@@ -88,6 +100,9 @@ mod tests {
         };
         let samples = Samples::take(2, &mut [case("a"), case("b")]).unwrap();
         assert_eq!(*order.borrow(), ["a", "b", "a", "b", "a", "b"]);
-        assert_eq!(samples.iter().collect::<Vec<_>>(), [("a", &[3.0, 5.0][..]), ("b", &[4.0, 6.0][..])]);
+        assert_eq!(
+            samples.iter().collect::<Vec<_>>(),
+            [("a", &[3.0, 5.0][..]), ("b", &[4.0, 6.0][..])]
+        );
     }
 }

@@ -16,11 +16,20 @@ pub struct Settings {
 impl Settings {
     /// A smoke run where `BENCH_QUICK` is set or cargo only tests the bench (`--test`), else the real thing.
     pub fn from_environment() -> Self {
-        let quick = env::var_os("BENCH_QUICK").is_some_and(|value| value != "0") || env::args().any(|arg| arg == "--test");
+        let quick = env::var_os("BENCH_QUICK").is_some_and(|value| value != "0")
+            || env::args().any(|arg| arg == "--test");
         if quick {
-            Self { rounds: 3, packets: 100_000, quick }
+            Self {
+                rounds: 3,
+                packets: 100_000,
+                quick,
+            }
         } else {
-            Self { rounds: 11, packets: 1_000_000, quick }
+            Self {
+                rounds: 11,
+                packets: 1_000_000,
+                quick,
+            }
         }
     }
 }

@@ -11,23 +11,26 @@ use worlds::World;
 
 fn main() -> anyhow::Result<()> {
     let settings = Settings::from_environment();
-    let mut worlds: Vec<RefCell<World>> = Vec::new();
-    for world in [
-        worlds::drop(),
-        worlds::bounce(),
-        worlds::edge(),
-        worlds::nft_dnat(),
-        worlds::bare_peer(),
-        worlds::endpoint(),
-        worlds::kernel_vxlan(),
-    ] {
-        worlds.push(RefCell::new(world?));
-    }
+    let make: [fn() -> anyhow::Result<World>; 7] = [
+        worlds::drop,
+        worlds::bounce,
+        worlds::edge,
+        worlds::nft_dnat,
+        worlds::bare_peer,
+        worlds::endpoint,
+        worlds::kernel_vxlan,
+    ];
+    let worlds: Vec<RefCell<World>> = make
+        .iter()
+        .map(|make| Ok(RefCell::new(make()?)))
+        .collect::<anyhow::Result<_>>()?;
     let mut cases = Vec::new();
     for world in &worlds {
         for id in world.borrow().ids() {
             let name = id.clone();
-            cases.push(Case::new(id, move || world.borrow_mut().cost(&name, settings.packets)));
+            cases.push(Case::new(id, move || {
+                world.borrow_mut().cost(&name, settings.packets)
+            }));
         }
     }
     let samples = Samples::take(settings.rounds, &mut cases)?;

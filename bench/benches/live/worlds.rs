@@ -40,7 +40,11 @@ impl World {
 
     /// CPU time of a frame, in nanoseconds.
     pub(crate) fn cost(&mut self, id: &str, frames: u32) -> anyhow::Result<f64> {
-        let (_, stream) = self.streams.iter().find(|(name, _)| name == id).context("no such stream")?;
+        let (_, stream) = self
+            .streams
+            .iter()
+            .find(|(name, _)| name == id)
+            .context("no such stream")?;
         let sender = self.namespaces.first().context("the world is empty")?;
         cost(&mut self.programs, sender, stream, frames).with_context(|| format!("measuring {id}"))
     }
@@ -58,11 +62,19 @@ impl Edge {
         let (client, node) = (Netns::new(world, "client")?, Netns::new(world, "node")?);
         client.veth("va", &node, "vb")?;
         node.ip(&format!("link set vb address {NODE_MAC}"))?;
-        Ok(Self { client, node, programs: BenchPrograms::load(1)? })
+        Ok(Self {
+            client,
+            node,
+            programs: BenchPrograms::load(1)?,
+        })
     }
 
     fn attach_xdp(&mut self, program: &str, to_client: bool) -> anyhow::Result<()> {
-        let Self { client, node, programs } = self;
+        let Self {
+            client,
+            node,
+            programs,
+        } = self;
         let (namespace, interface) = if to_client { (client, "va") } else { (node, "vb") };
         namespace.inside(|| programs.attach_xdp(program, interface))
     }
@@ -71,15 +83,35 @@ impl Edge {
     fn streams(&self, name: &str, flows: &[u64]) -> anyhow::Result<Vec<(String, Stream)>> {
         let (from, to) = ("198.51.0.9".parse::<IpAddr>()?, vtep(0, false));
         let to = SocketAddr::new(to, published_port(0));
-        let frame = Template::new((CLIENT_MAC, NODE_MAC), SocketAddr::new(from, 1), to, Transport::Udp)?;
+        let frame = Template::new(
+            (CLIENT_MAC, NODE_MAC),
+            SocketAddr::new(from, 1),
+            to,
+            Transport::Udp,
+        )?;
         let ifindex = self.client.ifindex("va")?;
-        let stream = |flows: &u64| (format!("live/{name}/{flows}"), Stream { frame: frame.clone(), flows: *flows, ifindex, peer: 0 });
+        let stream = |flows: &u64| {
+            (
+                format!("live/{name}/{flows}"),
+                Stream {
+                    frame: frame.clone(),
+                    flows: *flows,
+                    ifindex,
+                    peer: 0,
+                },
+            )
+        };
         Ok(flows.iter().map(stream).collect())
     }
 
     fn into_world(self, streams: Vec<(String, Stream)>, others: Vec<Netns>, node: Option<Node>) -> World {
         let namespaces = [self.client, self.node].into_iter().chain(others).collect();
-        World { streams, namespaces, programs: self.programs, _node: node }
+        World {
+            streams,
+            namespaces,
+            programs: self.programs,
+            _node: node,
+        }
     }
 }
 
@@ -104,9 +136,21 @@ pub(crate) fn bounce() -> anyhow::Result<World> {
 pub(crate) fn edge() -> anyhow::Result<World> {
     let mut edge = Edge::new("edge")?;
     edge.attach_xdp("drop_xdp", true)?;
-    let shape = Shape { services: 1, tasks: 10, published_each: 1, here: 0, underlay_v6: false, dual_stack: false };
+    let shape = Shape {
+        services: 1,
+        tasks: 10,
+        published_each: 1,
+        here: 0,
+        underlay_v6: false,
+        dual_stack: false,
+    };
     let desired = shape.desired()?;
-    let uplink = Uplink { name: "vb".to_owned(), ifindex: edge.node.ifindex("vb")?, mtu: 1500, mac: NODE_MAC };
+    let uplink = Uplink {
+        name: "vb".to_owned(),
+        ifindex: edge.node.ifindex("vb")?,
+        mtu: 1500,
+        mac: NODE_MAC,
+    };
     let facts = shape.facts(&desired, uplink);
     let mut node = Node::open("edge")?;
     node.apply(&edge.node, &desired, &facts)?;
@@ -124,12 +168,13 @@ pub(crate) fn nft_dnat() -> anyhow::Result<World> {
     edge.node.command("ethtool", &["-K", "vb", "gro", "on"])?;
     edge.node.ip(&format!("addr add {own}/24 dev vb"))?;
     edge.node.ip("addr add 10.77.0.1/24 dev vc")?;
-    edge.node.ip("neigh add 10.77.0.2 lladdr 02:00:00:00:07:02 dev vc")?;
+    edge.node
+        .ip("neigh add 10.77.0.2 lladdr 02:00:00:00:07:02 dev vc")?;
     edge.node.ip("route add 198.51.0.0/16 dev vb")?;
     edge.node.command("sysctl", &["-qw", "net.ipv4.ip_forward=1"])?;
     let rules = format!(
-        "table ip bench {{ chain in {{ type nat hook prerouting priority dstnat; \
-         ip daddr {own} udp dport {port} dnat to 10.77.0.2:80; }} }}"
+        "add table ip bench; add chain ip bench in {{ type nat hook prerouting priority dstnat; }}; \
+         add rule ip bench in ip daddr {own} udp dport {port} dnat to 10.77.0.2:80"
     );
     edge.node.command("nft", &[&rules])?;
     let streams = edge.streams("nft_dnat", &FLOWS)?;
@@ -156,7 +201,13 @@ impl Tasks {
         node.command("ethtool", &["-K", "epa", "gro", "on"])?;
         let mut programs = BenchPrograms::load(1)?;
         peer.inside(|| programs.attach_tc("drop_tc", "eth0"))?;
-        Ok(Self { sender, node, peer, wire, programs })
+        Ok(Self {
+            sender,
+            node,
+            peer,
+            wire,
+            programs,
+        })
     }
 
     /// A stream of datagrams from the sender's address.
@@ -164,12 +215,25 @@ impl Tasks {
         let from = SocketAddr::new(task_address(0, 0, false), 1);
         let frame = Template::new(macs, from, SocketAddr::new(to, 80), Transport::Udp)?;
         let ifindex = self.sender.ifindex("eth0")?;
-        Ok((format!("live/{name}/1024"), Stream { frame, flows: 1 << 10, ifindex, peer: 0 }))
+        Ok((
+            format!("live/{name}/1024"),
+            Stream {
+                frame,
+                flows: 1 << 10,
+                ifindex,
+                peer: 0,
+            },
+        ))
     }
 
     fn into_world(self, streams: Vec<(String, Stream)>, node: Option<Node>) -> World {
         let namespaces = vec![self.sender, self.node, self.peer, self.wire];
-        World { streams, namespaces, programs: self.programs, _node: node }
+        World {
+            streams,
+            namespaces,
+            programs: self.programs,
+            _node: node,
+        }
     }
 }
 
@@ -184,7 +248,8 @@ fn mac(task: u32) -> MacAddr {
 pub(crate) fn bare_peer() -> anyhow::Result<World> {
     let mut tasks = Tasks::new("peer")?;
     tasks.node.inside(|| tasks.programs.attach_tc("peer_tc", "epa"))?;
-    let (name, mut stream) = tasks.stream("bare_redirect_peer", (mac(0), mac(1)), task_address(0, 1, false))?;
+    let (name, mut stream) =
+        tasks.stream("bare_redirect_peer", (mac(0), mac(1)), task_address(0, 1, false))?;
     stream.peer = tasks.node.ifindex("epb")?;
     Ok(tasks.into_world(vec![(name, stream)], None))
 }
@@ -193,9 +258,21 @@ pub(crate) fn bare_peer() -> anyhow::Result<World> {
 pub(crate) fn endpoint() -> anyhow::Result<World> {
     let mut tasks = Tasks::new("endpoint")?;
     tasks.wire.inside(|| tasks.programs.attach_tc("drop_tc", "vd"))?;
-    let shape = Shape { services: 1, tasks: 10, published_each: 1, here: 2, underlay_v6: false, dual_stack: false };
+    let shape = Shape {
+        services: 1,
+        tasks: 10,
+        published_each: 1,
+        here: 2,
+        underlay_v6: false,
+        dual_stack: false,
+    };
     let desired = shape.desired()?;
-    let uplink = Uplink { name: "vc".to_owned(), ifindex: tasks.node.ifindex("vc")?, mtu: 1500, mac: NODE_MAC };
+    let uplink = Uplink {
+        name: "vc".to_owned(),
+        ifindex: tasks.node.ifindex("vc")?,
+        mtu: 1500,
+        mac: NODE_MAC,
+    };
     let mut facts = shape.facts(&desired, uplink);
     for (attachment, interface) in facts.attachments.values_mut().zip(["epa", "epb"]) {
         attachment.ifindex = tasks.node.ifindex(interface)?;
@@ -216,7 +293,9 @@ pub(crate) fn kernel_vxlan() -> anyhow::Result<World> {
     node.ip(&format!("link set epa address {NODE_MAC}"))?;
     node.ip(&format!("addr add {own}/24 dev vc"))?;
     node.ip(&format!("neigh add {other} lladdr 02:00:00:00:01:01 dev vc"))?;
-    node.ip(&format!("link add vx0 type vxlan id 42 dstport 4789 local {own} remote {other} dev vc noudpcsum"))?;
+    node.ip(&format!(
+        "link add vx0 type vxlan id 42 dstport 4789 local {own} remote {other} dev vc noudpcsum"
+    ))?;
     node.ip("link set vx0 up")?;
     node.ip("addr add 10.200.0.1/16 dev vx0")?;
     node.ip(&format!("neigh add {far} lladdr 02:00:00:00:07:02 dev vx0"))?;

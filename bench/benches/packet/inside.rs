@@ -29,15 +29,33 @@ pub(crate) fn paths(datapath: &mut Datapath) -> anyhow::Result<Vec<Path>> {
         let task = |service, number| SocketAddr::new(task_address(service, number, v6), TARGET);
         let (own, peer, far) = (task(HERE, 0), task(HERE, 1), task(0, 0));
         let macs = (mac(HERE, 0), mac(HERE, 1));
-        let from = SkbContext { ifindex: LOOPBACK, ..SkbContext::default() };
+        let from = SkbContext {
+            ifindex: LOOPBACK,
+            ..SkbContext::default()
+        };
         let local = Template::new(macs, own, peer, Transport::Udp)?;
         let remote = Template::new((mac(HERE, 0), mac(0, 0)), own, far, Transport::Udp)?;
         let entering = Template::new((mac(0, 0), mac(HERE, 1)), far, peer, Transport::Udp)?;
-        paths.push(path(datapath, format!("endpoint_tc/local_udp_{family}/1024"), "endpoint_tc", &local, from)?);
-        let sent = path(datapath, format!("endpoint_tc/remote_udp_{family}/single"), "endpoint_tc", &remote, from)?;
+        paths.push(path(
+            datapath,
+            format!("endpoint_tc/local_udp_{family}/1024"),
+            "endpoint_tc",
+            &local,
+            from,
+        )?);
+        let sent = path(
+            datapath,
+            format!("endpoint_tc/remote_udp_{family}/single"),
+            "endpoint_tc",
+            &remote,
+            from,
+        )?;
         paths.push(Path { single: true, ..sent });
         let tunnel = [4097, vtep_index(datapath, 1)?, 0, 0, Hook::OverlayTc as u32];
-        let arriving = SkbContext { cb: tunnel, ..SkbContext::default() };
+        let arriving = SkbContext {
+            cb: tunnel,
+            ..SkbContext::default()
+        };
         let id = format!("overlay_inner_tc/unicast_udp_{family}/1024");
         paths.push(path(datapath, id, "overlay_inner_tc", &entering, arriving)?);
         paths.extend(ingress(datapath, family, v6)?);
@@ -75,21 +93,42 @@ fn path(
 
 fn vtep_index(datapath: &Datapath, node: u32) -> anyhow::Result<u32> {
     let address = vtep(node, false);
-    datapath.maps().vtep_by_addr.entry(&address.into())?.with_context(|| format!("no VTEP {address} in the maps"))
+    datapath
+        .maps()
+        .vtep_by_addr
+        .entry(&address.into())?
+        .with_context(|| format!("no VTEP {address} in the maps"))
 }
 
 /// Ingress flows of one task of this node, by way of node 1: known ones, and new ones.
 fn ingress(datapath: &mut Datapath, family: &str, v6: bool) -> anyhow::Result<Vec<Path>> {
-    let client: IpAddr = if v6 { "2001:db8:1::1:0".parse()? } else { "198.51.0.0".parse()? };
+    let client: IpAddr = if v6 {
+        "2001:db8:1::1:0".parse()?
+    } else {
+        "198.51.0.0".parse()?
+    };
     let published = SocketAddr::new(vtep(1, v6), published_port(HERE));
     let edge_vtep = vtep_index(datapath, 1)?;
     let (hash, task) = hash_of_a_task_here()?;
-    let frame = |transport| Template::new((mac(0, 0), mac(HERE, 0)), SocketAddr::new(client, 1), published, transport);
+    let frame = |transport| {
+        Template::new(
+            (mac(0, 0), mac(HERE, 0)),
+            SocketAddr::new(client, 1),
+            published,
+            transport,
+        )
+    };
 
-    let key = BackendKey { task: task_id(HERE, task)?, network: essaim_bench::cluster::network_name()? };
+    let key = BackendKey {
+        task: task_id(HERE, task)?,
+        network: essaim_bench::cluster::network_name()?,
+    };
     let indices = 1..datapath.maps().backends.len();
     let found = indices.map(|index| Ok((index, datapath.maps().backends.read(index)?)));
-    let found = found.collect::<anyhow::Result<Vec<_>>>()?.into_iter().find(|(_, backend)| backend.id == key.id());
+    let found = found
+        .collect::<anyhow::Result<Vec<_>>>()?
+        .into_iter()
+        .find(|(_, backend)| backend.id == key.id());
     let (backend, entry) = found.context("the task is not in the maps")?;
     let flow = Flow {
         translated: published.ip().into(),
@@ -121,14 +160,40 @@ fn ingress(datapath: &mut Datapath, family: &str, v6: bool) -> anyhow::Result<Ve
         .collect();
     datapath.maps_mut().flows.insert_all(&flows)?;
 
-    let words = [edge_vtep, 1, hash, u32::from(published.port().to_be()), Hook::OverlayTc as u32];
-    let context = SkbContext { cb: words, ..SkbContext::default() };
+    let words = [
+        edge_vtep,
+        1,
+        hash,
+        u32::from(published.port().to_be()),
+        Hook::OverlayTc as u32,
+    ];
+    let context = SkbContext {
+        cb: words,
+        ..SkbContext::default()
+    };
     let known = frame(Transport::TcpAck)?;
-    let few = path(datapath, format!("backend_tc/established_tcp_{family}/1024"), "backend_tc", &known, context)?;
-    let mut many = path(datapath, format!("backend_tc/established_tcp_{family}/65536"), "backend_tc", &known, context)?;
+    let few = path(
+        datapath,
+        format!("backend_tc/established_tcp_{family}/1024"),
+        "backend_tc",
+        &known,
+        context,
+    )?;
+    let mut many = path(
+        datapath,
+        format!("backend_tc/established_tcp_{family}/65536"),
+        "backend_tc",
+        &known,
+        context,
+    )?;
     many.driver.mask = u64::from(ESTABLISHED);
-    let mut new =
-        path(datapath, format!("backend_tc/new_tcp_{family}/new"), "backend_tc", &frame(Transport::TcpSyn)?, context)?;
+    let mut new = path(
+        datapath,
+        format!("backend_tc/new_tcp_{family}/new"),
+        "backend_tc",
+        &frame(Transport::TcpSyn)?,
+        context,
+    )?;
     new.driver.mask = u64::from(u32::MAX);
     // Beyond the flows that are established.
     new.driver.counter = 1 << 24;
@@ -146,17 +211,30 @@ fn hash_of_a_task_here() -> anyhow::Result<(u32, u32)> {
     let catalog = catalog(false)?;
     let desired = planned(&catalog, &Liveness::of(&catalog))?;
     let service = service_name(HERE)?;
-    let group = ServiceKey { service: service.clone(), scope: Scope::Ingress };
-    let plan = desired.services.get(&service).context("the service is not in the plan")?;
-    let table = plan.groups.get(&group).and_then(|group| group.maglev.as_ref()).context("the service has no table")?;
-    let here: Vec<_> = (0..3).map(|task| Ok((task_id(HERE, task)?, task))).collect::<anyhow::Result<_>>()?;
+    let group = ServiceKey {
+        service: service.clone(),
+        scope: Scope::Ingress,
+    };
+    let plan = desired
+        .services
+        .get(&service)
+        .context("the service is not in the plan")?;
+    let table = plan
+        .groups
+        .get(&group)
+        .and_then(|group| group.maglev.as_ref())
+        .context("the service has no table")?;
+    let here: Vec<_> = (0..3)
+        .map(|task| Ok((task_id(HERE, task)?, task)))
+        .collect::<anyhow::Result<_>>()?;
     let mut hashes = (0..=u32::MAX >> 8).map(|hash| (hash << 8) & HASH_MASK);
     let owner = |hash: u32| table.candidates(hash).next();
     hashes
         .find_map(|hash| {
             let key = owner(hash)?;
-            here.iter().find(|(id, _)| *id == key.task).map(|(_, task)| (hash, *task))
+            here.iter()
+                .find(|(id, _)| *id == key.task)
+                .map(|(_, task)| (hash, *task))
         })
         .context("no slot belongs to a task of this node")
 }
-

@@ -61,8 +61,10 @@ fn main() -> anyhow::Result<()> {
     paths.extend(edge(&over_v6, "v6", true)?);
     paths.extend(inside::paths(&mut over_v4)?);
 
-    let mut cases: Vec<Case<'_>> =
-        paths.iter().map(|path| Case::new(path.id.clone(), || measure(&bench, path, settings.packets))).collect();
+    let mut cases: Vec<Case<'_>> = paths
+        .iter()
+        .map(|path| Case::new(path.id.clone(), || measure(&bench, path, settings.packets)))
+        .collect();
     let samples = Samples::take(settings.rounds, &mut cases)?;
     close_with_criterion(&samples);
     report(settings, &samples)?.finish()
@@ -74,22 +76,51 @@ fn measure(bench: &RefCell<BenchPrograms>, path: &Path, packets: u32) -> anyhow:
     bench.set_under_test(path.kind, path.program.as_fd())?;
     bench.set_driver(&path.driver)?;
     let (name, input) = match path.kind {
-        UnderTest::Xdp => ("driver_xdp", RunInput::Xdp { packet: path.frame.bytes(), context: XdpContext::default() }),
-        UnderTest::Tc => ("driver_tc", RunInput::Skb { packet: path.frame.bytes(), context: path.context }),
+        UnderTest::Xdp => (
+            "driver_xdp",
+            RunInput::Xdp {
+                packet: path.frame.bytes(),
+                context: XdpContext::default(),
+            },
+        ),
+        UnderTest::Tc => (
+            "driver_tc",
+            RunInput::Skb {
+                packet: path.frame.bytes(),
+                context: path.context,
+            },
+        ),
     };
-    let (calls, repeat) = if path.single { (packets.div_ceil(1_000_000 / SINGLES), 1) } else { (1, packets) };
+    let (calls, repeat) = if path.single {
+        (packets.div_ceil(1_000_000 / SINGLES), 1)
+    } else {
+        (1, packets)
+    };
     let (output, time) = cpu::time_of(|| {
         for _ in 1..calls {
             bench.run(name, &input, repeat)?;
         }
         bench.run(name, &input, repeat)
     })?;
-    ensure!(output.verdict == path.verdict, "{}: verdict {}, expected {}", path.id, output.verdict, path.verdict);
+    ensure!(
+        output.verdict == path.verdict,
+        "{}: verdict {}, expected {}",
+        path.id,
+        output.verdict,
+        path.verdict
+    );
     Ok(cpu::nanos_each(time, u64::from(calls) * u64::from(repeat)))
 }
 
 const fn shape(underlay_v6: bool) -> Shape {
-    Shape { services: 2, tasks: 10, published_each: 1, here: 0, underlay_v6, dual_stack: true }
+    Shape {
+        services: 2,
+        tasks: 10,
+        published_each: 1,
+        here: 0,
+        underlay_v6,
+        dual_stack: true,
+    }
 }
 
 /// Two published services of ten tasks: all tasks of the first are elsewhere, the second's first three are here.
@@ -98,7 +129,12 @@ fn catalog(underlay_v6: bool) -> anyhow::Result<Catalog> {
     // The second service's first tasks are on this node.
     if let [here, ..] = &catalog.nodes[..] {
         let name = here.name.clone();
-        for task in catalog.services.iter_mut().skip(1).flat_map(|service| service.tasks.iter_mut().take(3)) {
+        for task in catalog
+            .services
+            .iter_mut()
+            .skip(1)
+            .flat_map(|service| service.tasks.iter_mut().take(3))
+        {
             task.node = name.clone();
         }
     }
@@ -109,13 +145,21 @@ fn catalog(underlay_v6: bool) -> anyhow::Result<Catalog> {
 fn datapath(underlay_v6: bool) -> anyhow::Result<Datapath> {
     let catalog = catalog(underlay_v6)?;
     let desired = planned(&catalog, &Liveness::of(&catalog))?;
-    let uplink = Uplink { name: "lo".to_owned(), ifindex: LOOPBACK, mtu: 1500, mac: MacAddr([2, 0, 0, 0, 0, 1]) };
+    let uplink = Uplink {
+        name: "lo".to_owned(),
+        ifindex: LOOPBACK,
+        mtu: 1500,
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+    };
     let mut facts = shape(underlay_v6).facts(&desired, uplink);
     // The first task sends: test-runs of tc come in by the loopback interface too.
     if let Some(first) = facts.attachments.values_mut().next() {
         first.ifindex = LOOPBACK;
     }
-    let mut datapath = Datapath::load_unattached(Sizing { flows: 1 << 17, ..Sizing::default() })?;
+    let mut datapath = Datapath::load_unattached(Sizing {
+        flows: 1 << 17,
+        ..Sizing::default()
+    })?;
     datapath.apply(&desired, &facts)?;
     Ok(datapath)
 }
@@ -138,18 +182,37 @@ fn floors(bench: &BenchPrograms) -> anyhow::Result<Vec<Path>> {
         path(FLOOR_A, UnderTest::Xdp, "tx_xdp", XDP_TX, 1)?,
         path(FLOOR_TC, UnderTest::Tc, "ok_tc", TC_OK, 1 << 10)?,
     ];
-    floors.push(Path { id: FLOOR_TC_SINGLE.to_owned(), single: true, ..path("", UnderTest::Tc, "ok_tc", TC_OK, 1 << 10)? });
+    floors.push(Path {
+        id: FLOOR_TC_SINGLE.to_owned(),
+        single: true,
+        ..path("", UnderTest::Tc, "ok_tc", TC_OK, 1 << 10)?
+    });
     for flows in FLOWS {
-        floors.push(path(&format!("floor/lru_and_array/{flows}"), UnderTest::Xdp, "lookup_xdp", XDP_TX, flows)?);
+        floors.push(path(
+            &format!("floor/lru_and_array/{flows}"),
+            UnderTest::Xdp,
+            "lookup_xdp",
+            XDP_TX,
+            flows,
+        )?);
     }
     Ok(floors)
 }
 
 /// From a client far away to this node.
 fn client_frame(port: u16, transport: Transport, v6: bool) -> anyhow::Result<Template> {
-    let client: IpAddr = if v6 { "2001:db8:1::1:0".parse()? } else { "198.51.0.0".parse()? };
+    let client: IpAddr = if v6 {
+        "2001:db8:1::1:0".parse()?
+    } else {
+        "198.51.0.0".parse()?
+    };
     let macs = (MacAddr([2, 0, 0, 0, 9, 9]), MacAddr([2, 0, 0, 0, 0, 1]));
-    Template::new(macs, SocketAddr::new(client, 1), SocketAddr::new(vtep(0, v6), port), transport)
+    Template::new(
+        macs,
+        SocketAddr::new(client, 1),
+        SocketAddr::new(vtep(0, v6), port),
+        transport,
+    )
 }
 
 /// `ingress_xdp`: ports that nobody published, and one that is, with tasks elsewhere.
@@ -169,22 +232,50 @@ fn edge(datapath: &Datapath, name: &str, v6: bool) -> anyhow::Result<Vec<Path>> 
         })
     };
     let mut paths = vec![
-        path(format!("ingress_xdp/unpublished_tcp_{name}/1024"), 9, Transport::TcpAck, Some(1 << 10), XDP_PASS)?,
-        path(format!("ingress_xdp/unpublished_udp_{name}/1024"), 9, Transport::Udp, Some(1 << 10), XDP_PASS)?,
+        path(
+            format!("ingress_xdp/unpublished_tcp_{name}/1024"),
+            9,
+            Transport::TcpAck,
+            Some(1 << 10),
+            XDP_PASS,
+        )?,
+        path(
+            format!("ingress_xdp/unpublished_udp_{name}/1024"),
+            9,
+            Transport::Udp,
+            Some(1 << 10),
+            XDP_PASS,
+        )?,
     ];
     let published = published_port(0);
     for flows in FLOWS {
         let id = format!("ingress_xdp/published_tcp_{name}/{flows}");
         paths.push(path(id, published, Transport::TcpAck, Some(flows), XDP_TX)?);
     }
-    paths.push(path(format!("ingress_xdp/published_tcp_{name}/new"), published, Transport::TcpSyn, None, XDP_TX)?);
-    paths.push(path(format!("ingress_xdp/published_udp_{name}/1024"), published, Transport::Udp, Some(1 << 10), XDP_TX)?);
+    paths.push(path(
+        format!("ingress_xdp/published_tcp_{name}/new"),
+        published,
+        Transport::TcpSyn,
+        None,
+        XDP_TX,
+    )?);
+    paths.push(path(
+        format!("ingress_xdp/published_udp_{name}/1024"),
+        published,
+        Transport::Udp,
+        Some(1 << 10),
+        XDP_TX,
+    )?);
     Ok(paths)
 }
 
 /// The ratios that the targets are about.
 fn report(settings: Settings, samples: &Samples) -> anyhow::Result<Report> {
-    let (a, tc, single) = (samples.median(FLOOR_A)?, samples.median(FLOOR_TC)?, samples.median(FLOOR_TC_SINGLE)?);
+    let (a, tc, single) = (
+        samples.median(FLOOR_A)?,
+        samples.median(FLOOR_TC)?,
+        samples.median(FLOOR_TC_SINGLE)?,
+    );
     let b_net = samples.median(FLOOR_B)? - a;
     let mut report = Report::new("packet", "ns raw", settings);
     report.rows(samples, |id, median| {
@@ -206,7 +297,9 @@ fn report(settings: Settings, samples: &Samples) -> anyhow::Result<Report> {
             net.push(samples.median(&id)? - a);
             report.target(Target::at_most(id.clone(), ratio(&id)?, 1.0, "of B"));
         }
-        let (low, high) = net.iter().fold((f64::MAX, f64::MIN), |(low, high), net| (low.min(*net), high.max(*net)));
+        let (low, high) = net.iter().fold((f64::MAX, f64::MIN), |(low, high), net| {
+            (low.min(*net), high.max(*net))
+        });
         let id = format!("ingress_xdp/published_tcp_{name}: dearest flow count to cheapest");
         report.target(Target::at_most(id, high / low, 1.2, "x"));
     }

@@ -3,7 +3,7 @@
 use crate::maps;
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
-use aya_ebpf::bindings::{TC_ACT_SHOT, __sk_buff};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_skb_adjust_room, bpf_xdp_adjust_head};
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -73,7 +73,9 @@ const V6_ADDRESS: usize = ethernet::LEN + ipv6::SOURCE + 14;
 
 #[xdp(frags)]
 fn driver_xdp(ctx: XdpContext) -> u32 {
-    let Some(driver) = driver() else { return XDP_ABORTED };
+    let Some(driver) = driver() else {
+        return XDP_ABORTED;
+    };
     // Always called, so that it costs the same whether or not the last run moved the packet's start.
     let over = (ctx.data_end() - ctx.data()) as i32 - FRAME_LEN as i32;
     // SAFETY: the context is the program's own.
@@ -81,7 +83,9 @@ fn driver_xdp(ctx: XdpContext) -> u32 {
         return XDP_ABORTED;
     }
     let mut frame = Bytes(ctx.data()..ctx.data_end());
-    let Ok(mut to) = view_mut::<TEMPLATE_LEN>(&mut frame, 0) else { return XDP_ABORTED };
+    let Ok(mut to) = view_mut::<TEMPLATE_LEN>(&mut frame, 0) else {
+        return XDP_ABORTED;
+    };
     write(&mut to, driver);
     // SAFETY: a tail call replaces this program; nothing here needs to be dropped.
     unsafe { maps::XDP_UNDER_TEST.tail_call(&ctx, 0) };
@@ -90,9 +94,13 @@ fn driver_xdp(ctx: XdpContext) -> u32 {
 
 #[xdp]
 fn generate_xdp(ctx: XdpContext) -> u32 {
-    let Some(driver) = driver() else { return XDP_ABORTED };
+    let Some(driver) = driver() else {
+        return XDP_ABORTED;
+    };
     let mut frame = Bytes(ctx.data()..ctx.data_end());
-    let Ok(mut to) = view_mut::<TEMPLATE_LEN>(&mut frame, 0) else { return XDP_ABORTED };
+    let Ok(mut to) = view_mut::<TEMPLATE_LEN>(&mut frame, 0) else {
+        return XDP_ABORTED;
+    };
     write(&mut to, driver);
     // SAFETY: the helper has no condition.
     unsafe { bpf_redirect(driver.ifindex, 0) as u32 }
@@ -100,7 +108,9 @@ fn generate_xdp(ctx: XdpContext) -> u32 {
 
 #[classifier]
 fn driver_tc(ctx: TcContext) -> i32 {
-    let Some(driver) = driver() else { return TC_ACT_SHOT };
+    let Some(driver) = driver() else {
+        return TC_ACT_SHOT;
+    };
     let skb: *mut __sk_buff = ctx.skb.skb;
     let over = ctx.len() as i32 - FRAME_LEN as i32;
     if over != 0 {
@@ -117,7 +127,9 @@ fn driver_tc(ctx: TcContext) -> i32 {
         (&raw mut (*skb).cb[4]).write_volatile(driver.cb[4]);
     }
     let mut frame = Bytes(ctx.data()..ctx.data_end());
-    let Ok(mut to) = view_mut::<TEMPLATE_LEN>(&mut frame, 0) else { return TC_ACT_SHOT };
+    let Ok(mut to) = view_mut::<TEMPLATE_LEN>(&mut frame, 0) else {
+        return TC_ACT_SHOT;
+    };
     write(&mut to, driver);
     // SAFETY: a tail call replaces this program; nothing here needs to be dropped.
     unsafe { maps::TC_UNDER_TEST.tail_call(&ctx, 0) };

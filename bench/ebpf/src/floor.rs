@@ -2,8 +2,8 @@
 
 use crate::driver::{Bytes, driver};
 use crate::maps;
-use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_TX};
 use aya_ebpf::bindings::TC_ACT_OK;
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_TX};
 use aya_ebpf::helpers::generated::bpf_redirect_peer;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -21,7 +21,9 @@ fn tx_xdp(_: XdpContext) -> u32 {
 #[xdp(frags)]
 fn lookup_xdp(ctx: XdpContext) -> u32 {
     let frame = Bytes(ctx.data()..ctx.data_end());
-    let Ok(header) = view::<{ ethernet::LEN + ipv4::LEN + 4 }>(&frame, 0) else { return XDP_ABORTED };
+    let Ok(header) = view::<{ ethernet::LEN + ipv4::LEN + 4 }>(&frame, 0) else {
+        return XDP_ABORTED;
+    };
     match chosen(&key(&header)) {
         Some(_) => XDP_TX,
         None => XDP_ABORTED,
@@ -44,13 +46,12 @@ fn key(header: &View<'_, { ethernet::LEN + ipv4::LEN + 4 }>) -> FlowKey {
 #[inline(always)]
 fn chosen(key: &FlowKey) -> Option<u64> {
     // SAFETY: the value is copied at once.
-    let index = match unsafe { maps::FLOOR_TABLE.get(key) } {
-        Some(index) => *index,
-        None => {
-            let index = u32::from(key.remote_port) & 127;
-            maps::FLOOR_TABLE.insert(key, index, 0).ok()?;
-            index
-        }
+    let index = if let Some(index) = unsafe { maps::FLOOR_TABLE.get(key) } {
+        *index
+    } else {
+        let index = u32::from(key.remote_port) & 127;
+        maps::FLOOR_TABLE.insert(key, index, 0).ok()?;
+        index
     };
     maps::FLOOR_BACKENDS.get(index).copied()
 }
@@ -58,13 +59,15 @@ fn chosen(key: &FlowKey) -> Option<u64> {
 /// Floor of tc.
 #[classifier]
 fn ok_tc(_: TcContext) -> i32 {
-    TC_ACT_OK as i32
+    TC_ACT_OK
 }
 
 /// The bare redirect into another namespace.
 #[classifier]
 fn peer_tc(_: TcContext) -> i32 {
-    let Some(driver) = driver() else { return TC_ACT_OK as i32 };
+    let Some(driver) = driver() else {
+        return TC_ACT_OK;
+    };
     // SAFETY: the helper has no condition.
     unsafe { bpf_redirect_peer(driver.peer, 0) as i32 }
 }

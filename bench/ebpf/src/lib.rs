@@ -1,5 +1,10 @@
 //! What the benchmarks' programs and the benchmarks must agree on.
 #![no_std]
+#![allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    reason = "programs are one function each for the verifier, and widths are those of the wire"
+)]
 
 /// Bytes of a frame that are written anew for every packet: no header that is measured reaches further.
 pub const TEMPLATE_LEN: usize = 80;
@@ -39,14 +44,14 @@ impl Driver {
     #[must_use]
     pub fn words(&self) -> [u64; DRIVER_WORDS] {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let [a, b, c, d, e] = self.cb;
+        let cb = self.cb;
         let rest = [
             self.mask,
             self.counter,
             pair(self.v6, self.ifindex),
-            pair(a, b),
-            pair(c, d),
-            pair(e, self.peer),
+            pair(cb[0], cb[1]),
+            pair(cb[2], cb[3]),
+            pair(cb[4], self.peer),
         ];
         let mut words = [0; DRIVER_WORDS];
         for (word, value) in words.iter_mut().zip(self.template.iter().chain(&rest)) {
@@ -76,9 +81,14 @@ mod tests {
             let mask = (1_u64 << bits) - 1;
             let mut seen = [0_u64; 1 << 10];
             for counter in 77..=77 + mask {
-                let flow = flow_of(counter, mask) as usize;
-                assert!(flow <= mask as usize);
-                assert_eq!(seen[flow / 64] >> (flow % 64) & 1, 0, "flow {flow} of {mask} twice");
+                let flow = flow_of(counter, mask);
+                assert!(u64::from(flow) <= mask);
+                let flow = flow as usize;
+                assert_eq!(
+                    seen[flow / 64] >> (flow % 64) & 1,
+                    0,
+                    "flow {flow} of {mask} twice"
+                );
                 seen[flow / 64] |= 1 << (flow % 64);
             }
         }

@@ -9,6 +9,14 @@
 //! drop_xdp, drop_tc        count and drop
 //! ```
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::needless_pass_by_value,
+    reason = "programs are one function each for the verifier, and widths are those of the wire; an entry takes its context as the macro gives it"
+)]
 
 #[cfg(target_arch = "bpf")]
 mod driver;

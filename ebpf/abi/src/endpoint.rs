@@ -102,9 +102,11 @@ pub struct LocalEndpoint {
     pub mtu: u32,
     /// Index into [`crate::maps::BACKENDS`]; 0 where it belongs to no service.
     pub backend: u32,
+    /// Cookie of its network namespace, the lower half first: what affinity goes by.
+    pub netns_cookie: [u32; 2],
     /// Its Ethernet address.
     pub mac: MacAddr,
     /// Zero.
     pub reserved: [u8; 2],
 }
-pod!(LocalEndpoint, size = 48, align = 4);
+pod!(LocalEndpoint, size = 56, align = 4);

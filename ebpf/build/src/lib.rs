@@ -18,7 +18,12 @@ use toolchain::Toolchain;
 const TARGET: &str = "bpfel-unknown-none";
 /// The kernel's verifier needs BTF. LLVM's `allows-misaligned-mem-access` stays off: it would also make misaligned
 /// accesses of the stack, which the verifier refuses.
-const RUSTFLAGS: [&str; 4] = ["-Cdebuginfo=2", "-Clinker=bpf-linker", "-Clink-arg=--btf", "-Ctarget-cpu=v3"];
+const RUSTFLAGS: [&str; 4] = [
+    "-Cdebuginfo=2",
+    "-Clinker=bpf-linker",
+    "-Clink-arg=--btf",
+    "-Ctarget-cpu=v3",
+];
 
 /// Why the programs were not built.
 #[derive(Debug, thiserror::Error)]
@@ -86,12 +91,28 @@ pub fn build(package: &str, binaries: &[&str], parts: &[&str]) -> Result<(), Bui
     let mut cargo = Toolchain::find()?.cargo();
     cargo
         .current_dir(&workspace)
-        .args(["build", "--package", package, "--bins", "--target", TARGET, "--profile", "bpf", "--target-dir"])
+        .args([
+            "build",
+            "--package",
+            package,
+            "--bins",
+            "--target",
+            TARGET,
+            "--profile",
+            "bpf",
+            "--target-dir",
+        ])
         .arg(out.join("bpf"))
         .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
-    let status = cargo.status().map_err(|source| BuildError::Start { package: package.to_owned(), source })?;
+    let status = cargo.status().map_err(|source| BuildError::Start {
+        package: package.to_owned(),
+        source,
+    })?;
     if !status.success() {
-        return Err(BuildError::Failed { package: package.to_owned(), status });
+        return Err(BuildError::Failed {
+            package: package.to_owned(),
+            status,
+        });
     }
     for binary in binaries {
         let path = out.join("bpf").join(TARGET).join("bpf").join(binary);
@@ -102,20 +123,28 @@ pub fn build(package: &str, binaries: &[&str], parts: &[&str]) -> Result<(), Bui
 }
 
 fn variable(variable: &'static str) -> Result<PathBuf, BuildError> {
-    env::var_os(variable).map(PathBuf::from).ok_or(BuildError::NoBuildScript { variable })
+    env::var_os(variable)
+        .map(PathBuf::from)
+        .ok_or(BuildError::NoBuildScript { variable })
 }
 
 /// The workspace's root: the nearest folder above with a lock file.
 fn workspace(start: &Path) -> Result<PathBuf, BuildError> {
-    let root = start.ancestors().find(|folder| folder.join("Cargo.lock").is_file());
-    root.map(Path::to_owned).ok_or_else(|| BuildError::NoWorkspace { start: start.to_owned() })
+    let root = start
+        .ancestors()
+        .find(|folder| folder.join("Cargo.lock").is_file());
+    root.map(Path::to_owned).ok_or_else(|| BuildError::NoWorkspace {
+        start: start.to_owned(),
+    })
 }
 
 /// Tells cargo what the objects are made from.
 fn watch(workspace: &Path, parts: &[&str]) {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={}", workspace.join("Cargo.toml").display());
-    println!("cargo::rerun-if-env-changed=PATH");
+    println!(
+        "cargo::rerun-if-changed={}",
+        workspace.join("Cargo.toml").display()
+    );
     for part in parts.iter().map(|part| workspace.join(part)) {
         println!("cargo::rerun-if-changed={}", part.join("src").display());
         println!("cargo::rerun-if-changed={}", part.join("Cargo.toml").display());

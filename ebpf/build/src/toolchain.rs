@@ -8,8 +8,15 @@ use std::process::Command;
 
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 /// Settings of the outer cargo that the inner one needs too; every other variable of cargo and rustc is its own.
-const KEPT: [&str; 7] =
-    ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_SOURCE_", "RUSTUP_HOME", "RUSTUP_DIST_"];
+const KEPT: [&str; 7] = [
+    "CARGO_HOME",
+    "CARGO_HTTP_",
+    "CARGO_NET_",
+    "CARGO_REGISTRIES_",
+    "CARGO_SOURCE_",
+    "RUSTUP_HOME",
+    "RUSTUP_DIST_",
+];
 
 /// A way to compile; either needs `bpf-linker` in the `PATH`.
 pub(crate) enum Toolchain {
@@ -26,7 +33,9 @@ impl Toolchain {
         if !succeeds(Command::new("bpf-linker").arg("--version")) {
             return Err(BuildError::NoLinker);
         }
-        if sysroot(Command::new(SYSTEM_RUSTC)).is_some_and(|root| root.join("lib/rustlib").join(TARGET).is_dir()) {
+        if sysroot(Command::new(SYSTEM_RUSTC))
+            .is_some_and(|root| root.join("lib/rustlib").join(TARGET).is_dir())
+        {
             return Ok(Self::System);
         }
         let source = "lib/rustlib/src/rust/library/core";
@@ -40,7 +49,8 @@ impl Toolchain {
     pub(crate) fn cargo(&self) -> Command {
         let mut command = match self {
             Self::System => {
-                let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
+                let mut command =
+                    Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
                 isolate(&mut command);
                 // The ready-made core belongs to a stable compiler; the programs use features of the target alone.
                 command.env("RUSTC", SYSTEM_RUSTC).env("RUSTC_BOOTSTRAP", "1");
@@ -68,7 +78,9 @@ fn rustup_nightly(tool: &str) -> Command {
 fn isolate(command: &mut Command) {
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let of_toolchain = ["CARGO", "RUST", "CLIPPY", "DEP_"].iter().any(|prefix| text.starts_with(prefix));
+        let of_toolchain = ["CARGO", "RUST", "CLIPPY", "DEP_"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix));
         if of_toolchain && !KEPT.iter().any(|kept| text.starts_with(kept)) {
             command.env_remove(&name);
         }
@@ -76,7 +88,11 @@ fn isolate(command: &mut Command) {
 }
 
 fn sysroot(mut rustc: Command) -> Option<PathBuf> {
-    let output = rustc.args(["--print", "sysroot"]).output().ok().filter(|output| output.status.success())?;
+    let output = rustc
+        .args(["--print", "sysroot"])
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
     Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
 }
 

@@ -13,7 +13,7 @@ pub const LEN_V6: usize = ethernet::LEN + ipv6::LEN + udp::LEN + vxlan::LEN;
 /// The source port of a flow: in the dynamic range, so that the underlay spreads flows (RFC 7348 section 5).
 #[inline(always)]
 const fn source_port(hash: u32) -> u16 {
-    (0xc000 | hash as u16 & 0x3fff).to_be()
+    (0xc000 | (hash >> 8) as u16 & 0x3fff).to_be()
 }
 
 /// Writes the outer header over IPv4 in front of an inner frame of `inner_len` bytes, its Ethernet header included.
@@ -138,7 +138,7 @@ mod tests {
             };
             assert_eq!((datagram.destination_port(), datagram.checksum()), (4789, 0));
             assert_eq!(datagram.length(), inner_len + 16);
-            assert_eq!(datagram.source_port(), 0xc000 | 0x1234);
+            assert_eq!(datagram.source_port(), 0xc000 | 0x3f12);
             assert_eq!(&datagram.payload()[..8], [8, 0, 0, 0, 0xab, 0xcd, 0xef, 0]);
         }
     }

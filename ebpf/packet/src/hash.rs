@@ -34,6 +34,12 @@ pub const fn of_client(client: &Addr) -> u32 {
     }
 }
 
+/// The hash of a network namespace's cookie: a task as a client, whatever address it has. The two halves, lower first.
+#[inline(always)]
+pub const fn of_cookie(cookie: [u32; 2]) -> u32 {
+    finish(mix(K2, pair(cookie[0], cookie[1])))
+}
+
 /// The hash of a flow, client to published address; ports in network order.
 #[inline(always)]
 pub const fn of_flow(

@@ -33,3 +33,16 @@ pub(crate) unsafe fn set_word<const OFFSET: usize, T>(context: *mut T, value: u3
              offset = const OFFSET, options(nostack, preserves_flags));
     }
 }
+
+/// Lets the compiler forget what it knows of a value in memory: it reads the value back where it needs it.
+///
+/// Read back, a word is any word to the verifier, and the ways through a program that led there become one; kept in
+/// registers, each way would be followed to the end by itself.
+#[inline(always)]
+pub(crate) fn forget<T>(place: &'static mut T) -> &'static mut T {
+    let mut place: *mut T = place;
+    // SAFETY: moves a register to itself; a line of the program must have an instruction.
+    unsafe { asm!("{0} = {0}", inlateout(reg) place, options(nostack, preserves_flags)) };
+    // SAFETY: the pointer is what it was when it was a reference.
+    unsafe { &mut *place }
+}

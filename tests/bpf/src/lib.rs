@@ -12,18 +12,21 @@
 
 mod check;
 mod checksum;
+mod fill;
 mod frame;
 mod hash;
 mod hostile;
+pub mod index;
 mod node;
 mod outer;
 mod row;
+pub mod uplink;
 
 pub use check::sound;
 pub use frame::{Fragment, Packet, Payload, Tcp, arp, ethernet, mac_of};
 pub use hash::{of_client, of_flow};
 pub use hostile::Random;
-pub use node::{Node, addr, index, uplink};
+pub use node::{Node, addr};
 pub use outer::{Steering, vxlan};
 pub use row::{
     DROP, Input, PASS, REDIRECT, Ran, Row, Watched, check, check_each, encapsulated, source_port, xdp,

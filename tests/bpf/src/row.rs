@@ -1,7 +1,7 @@
 //! Tables of packets in and out.
 
-use crate::node::{Loaded, Node, index, uplink};
-use crate::{check as soundness, outer};
+use crate::node::{Loaded, Node};
+use crate::{check as soundness, index, outer, uplink};
 use essaim_abi::{DropReason, Event, Hook, MacAddr, Verdict};
 use essaim_datapath::{DatapathError, RunInput, SkbContext, XdpContext};
 use std::collections::BTreeMap;

@@ -5,8 +5,7 @@
     reason = "helpers of tests fail by panicking, as the tests do"
 )]
 
-use essaim_abi::MacAddr;
-use essaim_abi::{DropReason, Hook};
+use essaim_abi::{DropReason, Hook, MacAddr};
 use essaim_bpf_tests::{
     DROP, Fragment, Input, Node, PASS, Packet, Payload, REDIRECT, Random, Steering, Tcp, arp, index, mac_of,
     uplink, xdp,
@@ -50,12 +49,15 @@ fn packets(from: &str, to: &str) -> Vec<Packet> {
 
 /// Every program, with frames from which to begin.
 fn seeds() -> Vec<Input> {
+    let mut seeds = from_outside();
+    seeds.extend(from_inside());
+    seeds
+}
+
+/// What the wire and other nodes send.
+fn from_outside() -> Vec<Input> {
     let mut seeds = Vec::new();
-    let task = mac_of("10.1.0.11");
-    for (client, own, address) in [
-        ("198.51.100.7", uplink::V4, "10.1.0.11"),
-        ("2001:db8:c::7", uplink::V6, "fd01::11"),
-    ] {
+    for (client, own) in [("198.51.100.7", uplink::V4), ("2001:db8:c::7", uplink::V6)] {
         for packet in packets(client, own) {
             let frame = packet.framed(uplink::MAC, uplink::ROUTER);
             seeds.push(Input::wire(frame.clone()));
@@ -106,6 +108,15 @@ fn seeds() -> Vec<Input> {
                 packet.framed(destination, source),
             ));
         }
+    }
+    seeds
+}
+
+/// What a task sends, and its peers on another node.
+fn from_inside() -> Vec<Input> {
+    let mut seeds = Vec::new();
+    let task = mac_of("10.1.0.11");
+    for address in ["10.1.0.11", "fd01::11"] {
         let v4 = address == "10.1.0.11";
         let peers: [&str; 5] = if v4 {
             ["10.1.0.12", "10.1.0.22", "10.1.0.100", uplink::V4, "198.51.100.7"]
@@ -234,8 +245,7 @@ fn mutated_frames_are_judged_and_every_drop_is_counted() {
     let mut random = Random::new();
     let mut node = Node::new();
     let seeds = seeds();
-    let local = seeds.len();
-    assert!(local > 200, "{local} seeds");
+    assert!(seeds.len() > 200, "{} seeds", seeds.len());
     for (owners, active) in [
         (vec![index::HERE1], vec![index::HERE2]),
         (

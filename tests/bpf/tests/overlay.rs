@@ -150,21 +150,28 @@ fn nobody_enters_another_network() {
     ] {
         rows.push(Row::drops(what, input(vni, address), reason).watched(Hook::OverlayTc, Verdict::Drop, 0));
     }
-    let mut arp = to("10.1.0.11");
+    check(&mut node, &rows);
+}
+
+#[test]
+fn what_cannot_be_read_does_not_enter() {
+    let mut node = Node::new();
+    let whole = from_peer(&Packet::udp(("10.1.0.22", 1), ("10.1.0.11", 2), b"hello"));
+    let mut rows = Vec::new();
+    let mut arp = whole.clone();
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
     rows.push(Row::drops(
         "ARP",
         Input::overlay(index::RED, index::VTEP2, arp),
         DropReason::UnsupportedEtherType,
     ));
-    let mut malformed = to("10.1.0.11");
+    let mut malformed = whole.clone();
     malformed[14] = 0x44;
     rows.push(Row::drops(
         "a header of 16 bytes",
         Input::overlay(index::RED, index::VTEP2, malformed),
         DropReason::Malformed,
     ));
-    let whole = to("10.1.0.11");
     let cut = Input::overlay(index::RED, index::VTEP2, whole[..36].to_vec());
     rows.push(Row::drops("cut within the ports", cut, DropReason::Truncated));
     check(&mut node, &rows);

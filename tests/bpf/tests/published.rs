@@ -29,8 +29,11 @@ fn into_task(packet: &Packet) -> Vec<u8> {
     packet.framed(mac_of("10.1.0.11"), GATEWAY)
 }
 
+/// An address and a port.
+type End = (&'static str, u16);
+
 /// Client, published address and port, protocol, the task's address and port.
-const PATHS: [((&str, u16), (&str, u16), u8, (&str, u16)); 6] = [
+const PATHS: [(End, End, u8, End); 6] = [
     (CLIENT, (uplink::V4, 8080), 6, ("10.1.0.11", 80)),
     (CLIENT, (uplink::V4, 5353), 17, ("10.1.0.11", 53)),
     (CLIENT, (uplink::V4, 3868), 132, ("10.1.0.11", 3868)),

@@ -51,3 +51,4 @@ pub use run::{Ran, Running, run_here};
 pub use traces::{Prefix, remove_leftovers};
 pub use underlay::{HUB, UPLINK, WORLD_V4, WORLD_V6};
 pub use wait::eventually;
+pub use xdp_pass::XdpPass;

@@ -51,12 +51,16 @@ struct ObjPin {
     file_flags: u32,
 }
 
-/// A loaded program.
-pub(crate) struct XdpPass(OwnedFd);
+/// An XDP program that passes every frame on.
+#[derive(Debug)]
+pub struct XdpPass(OwnedFd);
 
 impl XdpPass {
     /// Loads it.
-    pub(crate) fn load() -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// Where the kernel refuses it.
+    pub fn load() -> anyhow::Result<Self> {
         let license = c"Apache-2.0";
         let attributes = ProgLoad {
             prog_type: BPF_PROG_TYPE_XDP,
@@ -75,7 +79,10 @@ impl XdpPass {
     }
 
     /// Attaches it to an interface of the current network namespace, for as long as the pin exists.
-    pub(crate) fn attach(&self, interface: &str, pin: &Path) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// Where there is no such interface, its driver has no XDP, or it has another program.
+    pub fn attach(&self, interface: &str, pin: &Path) -> anyhow::Result<()> {
         let index =
             nix::net::if_::if_nametoindex(interface).with_context(|| format!("no interface {interface}"))?;
         let attributes = LinkCreate {

@@ -1,8 +1,6 @@
 //! Datagrams from chosen ports of a client, and who answers them.
 
 use anyhow::{Context as _, bail};
-use essaim_lab::{Cluster, netns};
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -83,30 +81,7 @@ fn take(socket: &UdpSocket, length: usize) -> anyhow::Result<Answer> {
     let (task, seen) = (text(), text());
     Ok(Answer {
         task,
-        seen: seen
-            .parse()
-            .with_context(|| format!("the echo saw {seen:?}"))?,
+        seen: seen.parse().with_context(|| format!("the echo saw {seen:?}"))?,
         payload: words.next().unwrap_or_default().to_vec(),
-    })
-}
-
-/// Asks from each of these ports of a client, and tells which task answered it.
-///
-/// # Errors
-/// When one gets no answer.
-pub fn answerers(
-    cluster: &Cluster,
-    client: &str,
-    target: SocketAddr,
-    ports: std::ops::Range<u16>,
-) -> anyhow::Result<BTreeMap<u16, String>> {
-    netns::inside(&cluster.netns(client), || {
-        let mut found = BTreeMap::new();
-        for port in ports {
-            let socket = socket(port, target)?;
-            let answer = ask(&socket, b"who?").with_context(|| format!("from port {port}"))?;
-            found.insert(port, answer.task);
-        }
-        Ok(found)
     })
 }

@@ -6,7 +6,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-/// All protocols (linux/if_ether.h).
+/// All protocols (`linux/if_ether.h`).
 const ETH_P_ALL: u16 = 3;
 
 /// An interface, opened for frames.

@@ -2,14 +2,21 @@
 
 use anyhow::{Context as _, ensure};
 use essaim_lab::{Cluster, netns};
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket, Type};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// How long a connection may take to be made or to answer: some retransmissions.
 const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Source ports of held connections: outside of the range that the kernel gives out, and above the tests' own.
+const FIRST_PORT: u16 = 21_000;
+
+/// How many.
+const PORTS: u16 = 11_000;
 
 /// A connection to a task's echo.
 #[derive(Debug)]
@@ -32,6 +39,25 @@ impl Flow {
         Self::over(stream)
     }
 
+    /// As [`Flow::open`], from a chosen port.
+    ///
+    /// # Errors
+    /// As [`Flow::open`], and when the port is taken.
+    pub fn open_from(port: u16, target: SocketAddr) -> anyhow::Result<Self> {
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, None)?;
+        let any: IpAddr = match target {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        socket
+            .bind(&SocketAddr::new(any, port).into())
+            .with_context(|| format!("failed to bind TCP port {port}"))?;
+        socket
+            .connect_timeout(&target.into(), PATIENCE)
+            .with_context(|| format!("failed to connect to {target}"))?;
+        Self::over(socket.into())
+    }
+
     /// Takes the greeting on a connection that is made.
     ///
     /// # Errors
@@ -50,9 +76,7 @@ impl Flow {
             .with_context(|| format!("the echo greeted with {greeting:?}"))?;
         Ok(Self {
             task: task.to_owned(),
-            seen: seen
-                .parse()
-                .with_context(|| format!("the echo saw {seen:?}"))?,
+            seen: seen.parse().with_context(|| format!("the echo saw {seen:?}"))?,
             stream,
         })
     }
@@ -92,7 +116,10 @@ impl Flow {
         if back == "still here?\n" {
             Ok(())
         } else {
-            Err(std::io::Error::new(ErrorKind::InvalidData, format!("came back {back:?}")))
+            Err(std::io::Error::new(
+                ErrorKind::InvalidData,
+                format!("came back {back:?}"),
+            ))
         }
     }
 
@@ -119,8 +146,10 @@ impl Held {
     /// When one cannot be made.
     pub fn open(cluster: &Cluster, client: &str, target: SocketAddr, count: usize) -> anyhow::Result<Self> {
         netns::inside(&cluster.netns(client), || {
-            let flows = (0..count)
-                .map(|number| Flow::open(target).with_context(|| format!("connection {number} of {count}")));
+            let flows = (0..count).map(|number| {
+                Flow::open_from(next_port(), target)
+                    .with_context(|| format!("connection {number} of {count}"))
+            });
             Ok(Self {
                 flows: flows.collect::<anyhow::Result<_>>()?,
             })
@@ -139,7 +168,11 @@ impl Held {
 
     /// Uses every one once, all at a time, and lets those go that broke. What became of these is handed out.
     pub fn use_all(&mut self) -> Vec<String> {
-        let sent: Vec<_> = self.flows.iter().map(|flow| flow.send("all together\n")).collect();
+        let sent: Vec<_> = self
+            .flows
+            .iter()
+            .map(|flow| flow.send("all together\n"))
+            .collect();
         let flows = std::mem::take(&mut self.flows);
         let mut broken = Vec::new();
         for (mut flow, sent) in flows.into_iter().zip(sent) {
@@ -170,6 +203,7 @@ impl Held {
     }
 
     /// Takes out those of a task.
+    #[must_use]
     pub fn split_off(&mut self, task: &str) -> Self {
         let (of_task, others) = std::mem::take(&mut self.flows)
             .into_iter()
@@ -179,8 +213,26 @@ impl Held {
     }
 }
 
-/// What the agents said last.
+/// A source port that no other held connection has, whatever node it goes through: a task tells the flows of a client
+/// apart by nothing else.
+fn next_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    FIRST_PORT + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS
+}
+
+/// What the agents said last, and what was dropped.
 fn logs(cluster: &Cluster) -> String {
-    let log = |node: &str| format!("log of {node}:\n{}\n", cluster.log_tail(node));
+    let drops = |node: &str| -> anyhow::Result<String> {
+        let status = cluster.essaim(node, &["status", "--format", "json"])?.ok()?;
+        let status: serde_json::Value = serde_json::from_str(&status)?;
+        Ok(status.get("drops").map_or_else(String::new, ToString::to_string))
+    };
+    let log = |node: &str| {
+        format!(
+            "log of {node}:\n{}\ndropped: {}\n",
+            cluster.log_tail(node),
+            drops(node).unwrap_or_default()
+        )
+    };
     cluster.nodes().map(log).collect()
 }

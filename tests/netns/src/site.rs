@@ -161,10 +161,7 @@ impl Site {
     /// # Errors
     /// When it fails.
     pub fn status(&self, node: &str) -> anyhow::Result<serde_json::Value> {
-        let text = self
-            .cluster
-            .essaim(node, &["status", "--format", "json"])?
-            .ok()?;
+        let text = self.cluster.essaim(node, &["status", "--format", "json"])?.ok()?;
         serde_json::from_str(&text).context("essaim status printed no JSON")
     }
 
@@ -175,11 +172,10 @@ impl Site {
     pub fn entries(&self, node: &str, map: &str) -> anyhow::Result<u64> {
         let status = self.status(node)?;
         let maps = status.get("maps").and_then(serde_json::Value::as_array);
-        let found = maps.into_iter().flatten().find(|found| {
-            found
-                .get("map")
-                .is_some_and(|name| name.as_str() == Some(map))
-        });
+        let found = maps
+            .into_iter()
+            .flatten()
+            .find(|found| found.get("map").is_some_and(|name| name.as_str() == Some(map)));
         found
             .and_then(|found| found.get("used")?.as_u64())
             .with_context(|| format!("the status of {node} tells no use of map {map}"))
@@ -205,7 +201,11 @@ impl Site {
             let line = text
                 .lines()
                 .find(|line| words.iter().all(|word| line.contains(word)));
-            ensure!(line.is_some(), "the log ends with:\n{}", self.cluster.log_tail(node));
+            ensure!(
+                line.is_some(),
+                "the log ends with:\n{}",
+                self.cluster.log_tail(node)
+            );
             Ok(line.unwrap_or_default().to_owned())
         })
     }

@@ -21,8 +21,8 @@ use std::net::IpAddr;
 
 /// The node's ports that masqueraded flows of tasks are given, and that cannot be published.
 pub const MASQUERADE_PORTS: std::ops::RangeInclusive<u16> = 61_000..=65_535;
-/// How many earlier memberships of a service are remembered.
-pub const HISTORY_GENERATIONS: usize = 8;
+/// How many earlier memberships of a service are remembered: a rolling replacement makes two for each task.
+pub const HISTORY_GENERATIONS: usize = 16;
 /// How many networks a task can be on.
 pub const TASK_MAX_NETWORKS: usize = essaim_abi::NETNS_MAX_NETWORKS;
 

@@ -4,6 +4,7 @@ use core::num::NonZeroU64;
 use core::ptr::read_volatile;
 
 use essaim_abi::{Addr, DropReason, Service, ServiceFlags, TableRef};
+use essaim_packet::hash;
 
 use super::atomic;
 use crate::maps::{BACKEND_COUNTERS, NEXT_PICK, SERVICE_COUNTERS, TABLES};
@@ -29,7 +30,7 @@ pub(super) struct Choice {
 #[inline(always)]
 pub(super) fn pick(index: u32, service: &Service, like: &Addr, cookie: u64) -> Result<Choice, DropReason> {
     let start = if service.flags.has(ServiceFlags::AFFINITY) {
-        let hash = mix(cookie);
+        let hash = u64::from(hash::of_cookie([cookie as u32, (cookie >> 32) as u32]));
         if let Some((offset, len)) = slots(&raw const service.maglev)
             && let Ok(choice) = entry(offset, hash % len, like)
         {
@@ -95,13 +96,6 @@ fn next(index: u32) -> u64 {
         Some(counter) => unsafe { atomic::fetch_increment(counter) },
         None => 0,
     }
-}
-
-/// Spreads cookies, which are small consecutive numbers, over 32 bits.
-#[inline(always)]
-fn mix(cookie: u64) -> u64 {
-    let mixed = (cookie ^ cookie >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32
 }
 
 /// Counts a new flow for the service and the backend.

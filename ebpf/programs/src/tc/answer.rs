@@ -36,6 +36,21 @@ pub(super) fn too_big_here(env: &Env<'_>, mtu: u32) -> Outcome {
     )
 }
 
+/// Tells a client what fits.
+#[inline(always)]
+pub(super) fn too_big(env: &Env<'_>, edge: Edge, mtu: u32) -> Outcome {
+    env.call(
+        TC_ANSWER,
+        [
+            DropReason::TooBig as u32,
+            edge.vtep,
+            u32::from(edge.token),
+            mtu,
+            env.hook as u32 | VIA_EDGE,
+        ],
+    )
+}
+
 /// Refuses a client's packet on the node that has, or should have, the task.
 #[inline(always)]
 pub(super) fn refuse(env: &Env<'_>, edge: Edge, reason: DropReason) -> Outcome {

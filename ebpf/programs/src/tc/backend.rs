@@ -6,7 +6,7 @@ use super::icmp_error::{self, QuoteAt};
 use super::translate::{self, End};
 use super::{Env, Outcome, answer, encapsulate, flows, skb};
 use crate::event::Decision;
-use crate::{clock, maps, tables};
+use crate::{clock, context, maps, tables};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use essaim_abi::maps::TC_BACKEND_ERROR;
@@ -56,7 +56,12 @@ impl Asked {
     #[inline(always)]
     fn key(&self, backend: &Addr, target_port: u16) -> FlowKey {
         FlowKey {
-            remote: self.client,
+            // A task that meets itself would not believe its own address: it sees the published one.
+            remote: if self.client == *backend {
+                self.published
+            } else {
+                self.client
+            },
             local: *backend,
             remote_port: self.client_port,
             local_port: target_port,
@@ -155,9 +160,9 @@ fn backend_error(env: &Env<'_>) -> Outcome {
 fn set_aside(asked: &Asked) -> Option<&'static Asked> {
     let place = maps::ASKED.get_ptr_mut(0)?;
     // SAFETY: this CPU's own; no other packet is handled on it before this one is done.
-    unsafe { *place = *asked };
-    // SAFETY: as above; it lives as long as the program.
-    Some(unsafe { &*place })
+    let place = unsafe { &mut *place };
+    *place = *asked;
+    Some(context::forget(place))
 }
 
 /// What the walk over the owners comes to.
@@ -352,6 +357,9 @@ fn last_word(
         return hand_on(env, packet, owner.vtep, steering, port.service, index, edge);
     }
     let address = owner.addr_like(&asked.client);
+    if address.is_unspecified() {
+        return answer::refuse(env, edge, DropReason::NoBackendInFamily);
+    }
     make(
         env,
         packet,
@@ -387,7 +395,9 @@ fn make(
         translated_port: asked.published_port,
         kind: FlowKind::Ingress as u8,
         state: FlowState::HalfOpen as u8,
-        flags: if port.flags.has(PortFlags::DSR) {
+        flags: if key.local == asked.client {
+            FlowFlags::HAIRPIN
+        } else if port.flags.has(PortFlags::DSR) {
             FlowFlags::DSR
         } else {
             FlowFlags::NONE
@@ -452,6 +462,16 @@ fn deliver(
         Err(DropReason::TtlExceeded) => return answer::refuse(env, edge, DropReason::TtlExceeded),
         other => other?,
     }
+    if *address == packet.source {
+        translate::end(
+            env,
+            packet,
+            End::Source,
+            &packet.destination,
+            packet.source_port,
+            false,
+        )?;
+    }
     into_endpoint(env, owner.ifindex, &owner.mac, &MacAddr::GATEWAY)
 }
 
@@ -478,5 +498,9 @@ fn hand_on(
         vni: env.config.ingress_vni,
         ..Decision::default()
     };
-    encapsulate::to_vtep(env, packet, vtep, env.config.ingress_vni, &steering, &decision)
+    let sent = encapsulate::to_vtep(env, packet, vtep, env.config.ingress_vni, &steering, &decision);
+    if sent == Err(DropReason::TooBig) {
+        return answer::too_big(env, edge, tables::vtep(vtep).map_or(0, |vtep| vtep.mtu));
+    }
+    sent
 }

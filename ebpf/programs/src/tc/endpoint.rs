@@ -41,7 +41,8 @@ fn endpoint(env: &Env<'_>) -> Outcome {
     if packet.v6
         && (packet.source.is_link_local()
             || packet.source.is_unspecified()
-            || packet.destination.is_multicast())
+            || packet.destination.is_multicast()
+            || packet.icmp_type() == Some(icmp::SOLICITATION))
     {
         return link(env, own, packet);
     }
@@ -51,6 +52,10 @@ fn endpoint(env: &Env<'_>) -> Outcome {
     }
     if packet.destination.is_multicast() {
         return Err(DropReason::Multicast);
+    }
+    // The node's side of the link may have such an address: nothing but an answer to its solicitation goes there.
+    if packet.destination.is_link_local() && packet.icmp_type() != Some(icmp::ADVERTISEMENT) {
+        return Err(DropReason::LinkLocal);
     }
     if let Some(kind) = packet.icmp_type()
         && quote::is_error(packet.v6, kind)
@@ -133,6 +138,9 @@ fn solicitation(env: &Env<'_>, own: &LocalEndpoint) -> Outcome {
     if question.sender != own.addr6 && !question.sender.is_link_local() {
         return Err(DropReason::SpoofedArp);
     }
+    if question.target == own.addr6 {
+        return Ok(TC_ACT_SHOT);
+    }
     let mac = mac_of(own, &question.target).ok_or(DropReason::UnknownDestination)?;
     if skb::len(env.ctx) != neighbour::ADVERTISEMENT_LEN as u32 {
         skb::resize(env.ctx, neighbour::ADVERTISEMENT_LEN as u32)?;
@@ -202,7 +210,7 @@ fn may_be_translated(slot: u32) -> bool {
     maps::TRANSLATED.get(slot).is_some_and(|word| *word != 0)
 }
 
-/// Whether the packet belongs to an ingress flow of this endpoint.
+/// Whether the packet answers a client of a published port, or the endpoint itself.
 #[inline(always)]
 fn is_reply(packet: &Packet) -> bool {
     if packet.fragment == Fragment::Later {
@@ -220,7 +228,7 @@ fn is_reply(packet: &Packet) -> bool {
         protocol: packet.protocol,
         reserved: [0; 3],
     };
-    flows::is_ingress(&key)
+    flows::is_reply(&key)
 }
 
 /// Only echo requests are for the gateway itself: it is no machine.
@@ -239,10 +247,14 @@ fn outside(env: &Env<'_>, own: &LocalEndpoint, packet: &Packet) -> Outcome {
         return Err(DropReason::UnknownDestination);
     }
     if is_node(&packet.destination) {
-        if let Some(transport) = Protocol::of_ip(packet.protocol)
-            && packet.fragment != Fragment::Later
-            && tables::port(transport, packet.destination_port).is_some()
-        {
+        let published = if packet.fragment == Fragment::Later {
+            // The first fragment went that way and left its ports.
+            flows::knows_fragment(packet, Hook::UplinkTc)
+        } else {
+            Protocol::of_ip(packet.protocol)
+                .is_some_and(|transport| tables::port(transport, packet.destination_port).is_some())
+        };
+        if published {
             return env.call(TC_EDGE, [0, 0, 0, 0, Hook::EndpointTc as u32]);
         }
         guard(env, packet)?;

@@ -99,10 +99,15 @@ pub(super) fn touch(
     Ok(())
 }
 
-/// Whether the key belongs to a live ingress flow.
+/// Whether the key, of a packet that an endpoint sends, belongs to a live flow that came from a client of a published
+/// port, or from the endpoint itself.
 #[inline(always)]
-pub(super) fn is_ingress(key: &FlowKey) -> bool {
-    find(key).is_some_and(|found| found.flow().kind == FlowKind::Ingress as u8)
+pub(super) fn is_reply(key: &FlowKey) -> bool {
+    find(key).is_some_and(|found| {
+        let flow = found.flow();
+        flow.kind == FlowKind::Ingress as u8
+            || (flow.kind == FlowKind::Reverse as u8 && flow.flags.has(FlowFlags::HAIRPIN))
+    })
 }
 
 /// Counts the flow as seen now.

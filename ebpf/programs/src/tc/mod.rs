@@ -41,7 +41,7 @@ mod uplink;
 mod vip;
 
 use crate::event::{self, Decision};
-use crate::{maps, tables};
+use crate::{context, maps, tables};
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::programs::TcContext;
 use essaim_abi::{Addr, Config, ConfigFlags, DropReason, Hook, Verdict};
@@ -97,6 +97,9 @@ impl<'a> Env<'a> {
     fn packet(&self) -> Result<&'static mut Packet, DropReason> {
         skb::pull(self.ctx);
         match essaim_packet::parse(&Skb(self.ctx))? {
+            Some(packet) if u32::from(packet.network) + u32::from(packet.len) > skb::len(self.ctx) => {
+                Err(DropReason::Truncated)
+            }
             Some(packet) => set_aside(0, &packet),
             None => Err(DropReason::UnsupportedEtherType),
         }
@@ -168,7 +171,7 @@ fn set_aside(place: u32, packet: &Packet) -> Result<&'static mut Packet, DropRea
     // SAFETY: this CPU's own; no other packet is handled on it before this one is done.
     let place = unsafe { &mut *place };
     *place = *packet;
-    Ok(place)
+    Ok(context::forget(place))
 }
 
 /// What is reported of a packet that cannot be read.

@@ -25,6 +25,9 @@ fn reply(env: &Env<'_>) -> Outcome {
     let key = vip::sent(packet);
     let found = flows::find(&key).ok_or(DropReason::NotEstablished)?;
     let flow = found.flow();
+    if flow.kind == FlowKind::Reverse as u8 && flow.flags.has(FlowFlags::HAIRPIN) {
+        return vip::hairpin_reply(env, packet, &flow);
+    }
     if flow.kind != FlowKind::Ingress as u8 {
         return Err(DropReason::NotEstablished);
     }
@@ -55,6 +58,19 @@ fn reply(env: &Env<'_>) -> Outcome {
     ) {
         Err(DropReason::TtlExceeded) => return answer::refuse_here(env, DropReason::TtlExceeded),
         other => other?,
+    }
+    if flow.flags.has(FlowFlags::HAIRPIN) {
+        // The task is its own client.
+        let client = packet.source;
+        translate::end(
+            env,
+            packet,
+            End::Destination,
+            &client,
+            packet.destination_port,
+            false,
+        )?;
+        packet.destination = client;
     }
     packet.source = flow.translated;
     packet.source_port = flow.translated_port;

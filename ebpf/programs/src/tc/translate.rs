@@ -192,26 +192,36 @@ pub(super) fn clamp_mss(env: &Env<'_>, packet: &Packet, mtu: u32) -> Result<(), 
     let headers = if packet.v6 { ipv6::LEN } else { ipv4::LEN } + tcp::LEN;
     let limit = mtu.saturating_sub(headers as u32);
     let transport = packet.transport as usize;
+    let Ok(offset) = load::<u8>(&Skb(env.ctx), transport + tcp::DATA_OFFSET) else {
+        return Ok(());
+    };
+    // Behind the options stands data, which is none.
+    let end = transport + ((offset >> 4) as usize) * 4;
     let mut at = transport + tcp::LEN;
     for _ in 0..MAX_OPTIONS {
-        let kind: u8 = load(&Skb(env.ctx), at)?;
+        if at >= end {
+            return Ok(());
+        }
+        let Ok(kind) = load::<u8>(&Skb(env.ctx), at) else {
+            return Ok(());
+        };
         if kind == tcp::OPTION_NOP {
             at += 1;
             continue;
         }
         if kind == tcp::OPTION_MSS {
-            let mss: u16 = load(&Skb(env.ctx), at + 2)?;
+            if at + 4 > end {
+                return Ok(());
+            }
+            let Ok(mss) = load::<u16>(&Skb(env.ctx), at + 2) else {
+                return Ok(());
+            };
             if u32::from(u16::from_be(mss)) > limit {
                 let new = (limit as u16).to_be();
                 // An option at an odd offset would need its bytes swapped in the sum; senders align it.
                 if (at - transport) & 1 == 0 {
-                    replace(
-                        env,
-                        u32::from(packet.transport) + tcp::CHECKSUM as u32,
-                        u32::from(mss),
-                        u32::from(new),
-                        2,
-                    )?;
+                    let sum = u32::from(packet.transport) + tcp::CHECKSUM as u32;
+                    replace(env, sum, u32::from(mss), u32::from(new), 2)?;
                     view_mut::<2>(&mut Skb(env.ctx), at + 2)?.put(0, new);
                 }
             }
@@ -220,7 +230,9 @@ pub(super) fn clamp_mss(env: &Env<'_>, packet: &Packet, mtu: u32) -> Result<(), 
         if kind == tcp::OPTION_END {
             return Ok(());
         }
-        let len: u8 = load(&Skb(env.ctx), at + 1)?;
+        let Ok(len) = load::<u8>(&Skb(env.ctx), at + 1) else {
+            return Ok(());
+        };
         if len < 2 {
             return Ok(());
         }

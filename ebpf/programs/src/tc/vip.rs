@@ -13,8 +13,8 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 
 use essaim_abi::{
-    Backend, DropReason, Flow, FlowFlags, FlowKey, FlowKind, FlowState, Hook, MacAddr, Service, ServiceFlags,
-    Verdict,
+    Addr, Backend, DropReason, Flow, FlowFlags, FlowKey, FlowKind, FlowState, Hook, MacAddr, Service,
+    ServiceFlags, Verdict,
 };
 use essaim_packet::wire::{icmp, protocol};
 use essaim_packet::{Packet, flow, hash, quote};
@@ -82,7 +82,7 @@ fn vip(env: &Env<'_>) -> Outcome {
     if !flow::opens(packet) {
         return answer::refuse_here(env, DropReason::UnknownFlow);
     }
-    let Some((chosen, backend)) = pick(env, index, service, packet) else {
+    let Some((chosen, backend)) = pick(env, index, service) else {
         return answer::refuse_here(env, DropReason::NoBackend);
     };
     if backend.addr_like(&packet.source).is_unspecified() {
@@ -110,9 +110,12 @@ const TRIES: u64 = 4;
 
 /// Chooses a backend: by the client's address where the service wants that, else in turn.
 #[inline(always)]
-fn pick<'a>(env: &Env<'_>, index: u32, service: &'a Service, packet: &Packet) -> Option<(u32, &'a Backend)> {
+fn pick<'a>(env: &Env<'_>, index: u32, service: &'a Service) -> Option<(u32, &'a Backend)> {
     if service.flags.has(ServiceFlags::AFFINITY) && !service.maglev.is_empty() {
-        let slot = hash::slot(hash::of_client(&packet.source), service.maglev.len());
+        // SAFETY: the value is copied at once.
+        let cookie = unsafe { maps::ENDPOINT_BY_IFINDEX.get(skb::ifindex(env.ctx)) }?.netns_cookie;
+        // As the socket programs choose.
+        let slot = hash::of_cookie(cookie) % service.maglev.len();
         let chosen = tables::owner(service.maglev, slot, 0);
         return Some((chosen, tables::backend(chosen)?));
     }
@@ -130,12 +133,34 @@ fn pick<'a>(env: &Env<'_>, index: u32, service: &'a Service, packet: &Packet) ->
     None
 }
 
+/// Whom a task sees that meets itself behind its VIP: it would not believe its own address.
+///
+/// The VIP; but not for UDP, whose answer to a VIP the socket programs would balance: there the node.
+#[inline(always)]
+fn hairpin_peer(env: &Env<'_>, key: &FlowKey) -> Addr {
+    if key.protocol == protocol::UDP {
+        // SAFETY: the value is copied at once.
+        if let Some(node) = unsafe { maps::ENDPOINT_BY_IFINDEX.get(env.config.node_ifindex) } {
+            let own = if key.local.is_v4() {
+                Addr::v4(node.addr4)
+            } else {
+                node.addr6
+            };
+            if own.is_v4() == key.local.is_v4() && own != Addr::v4(0) && !own.is_unspecified() {
+                return own;
+            }
+        }
+    }
+    key.remote
+}
+
 /// The key that the backend's answers have at the client.
 #[inline(always)]
-fn reverse_key(key: &FlowKey, backend: &Backend, hairpin: bool) -> FlowKey {
+fn reverse_key(env: &Env<'_>, key: &FlowKey, backend: &Backend, hairpin: bool) -> FlowKey {
     if hairpin {
-        // The task answers the VIP, from the port that was asked.
+        // The task answers from the port that was asked.
         FlowKey {
+            remote: hairpin_peer(env, key),
             remote_port: key.local_port,
             local_port: key.remote_port,
             ..*key
@@ -191,7 +216,7 @@ fn open_pair(
         kind: FlowKind::Reverse as u8,
         ..forward
     };
-    flows::open(env, &reverse_key(key, backend, hairpin), &reverse)?;
+    flows::open(env, &reverse_key(env, key, backend, hairpin), &reverse)?;
     if !env.dry() {
         mark_translated(slot);
     }
@@ -215,7 +240,7 @@ fn keep_pair(
     let established = after.state == FlowState::Established as u8 && flow.state != after.state;
     if (refresh || established) && !env.dry() {
         let backend = tables::backend(flow.backend).ok_or(DropReason::NoBackend)?;
-        let reverse = reverse_key(key, backend, flow.flags.has(FlowFlags::HAIRPIN));
+        let reverse = reverse_key(env, key, backend, flow.flags.has(FlowFlags::HAIRPIN));
         if established {
             let entry = Flow {
                 translated: key.remote,
@@ -262,14 +287,8 @@ fn send(
         }
     }
     if address == packet.source {
-        translate::end(
-            env,
-            packet,
-            End::Source,
-            &packet.destination,
-            packet.source_port,
-            false,
-        )?;
+        let peer = hairpin_peer(env, &sent(packet));
+        translate::end(env, packet, End::Source, &peer, packet.source_port, false)?;
     }
     translate::end(
         env,
@@ -287,12 +306,13 @@ fn send(
     encapsulate::to_vtep(env, packet, backend.vtep, service.vni, &addresses, &decision)
 }
 
-/// A task that reached itself through its VIP answers the VIP: the answer goes to itself, from the VIP.
+/// A task that reached itself through its VIP answers: the answer goes to itself, from the VIP.
 #[inline(always)]
-fn hairpin_reply(env: &Env<'_>, packet: &Packet, flow: &Flow) -> Outcome {
+pub(super) fn hairpin_reply(env: &Env<'_>, packet: &Packet, flow: &Flow) -> Outcome {
     let backend = tables::backend(flow.backend).ok_or(DropReason::NoBackend)?;
     if !env.dry() {
         let forward = FlowKey {
+            remote: flow.translated,
             remote_port: packet.source_port,
             local_port: packet.destination_port,
             ..sent(packet)
@@ -305,7 +325,7 @@ fn hairpin_reply(env: &Env<'_>, packet: &Packet, flow: &Flow) -> Outcome {
         env,
         packet,
         End::Source,
-        &packet.destination,
+        &flow.translated,
         packet.source_port,
         false,
     )?;

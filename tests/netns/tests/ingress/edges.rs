@@ -24,13 +24,18 @@ fn every_node_answers_with_any_task_and_tasks_see_the_client() -> anyhow::Result
             let target = site.at(node, ECHO.published, family)?;
             let mut held = Held::open(&site.cluster, CLIENT, target, CONNECTIONS)
                 .with_context(|| format!("through {node}, {family}"))?;
-            ensure!(held.by_task().len() == 2, "{node}, {family}: only {:?}", held.by_task());
+            ensure!(
+                held.by_task().len() == 2,
+                "{node}, {family}: only {:?}",
+                held.by_task()
+            );
             for flow in &held.flows {
                 ensure!(flow.seen.ip() == client, "{} saw {}", flow.task, flow.seen);
                 let own = flow.socket().local_addr()?;
                 ensure!(flow.seen.port() == own.port(), "{} saw {}", flow.task, flow.seen);
             }
-            held.all_live().with_context(|| format!("through {node}, {family}"))?;
+            held.all_live()
+                .with_context(|| format!("through {node}, {family}"))?;
         }
     }
     Ok(())
@@ -64,7 +69,10 @@ fn several_ports_of_a_service_reach_their_targets() -> anyhow::Result<()> {
                 Ok(())
             })
             .with_context(|| format!("datagrams through {node}, {family}"))?;
-            ensure!(tasks.len() == 2, "{node}, {family}: only {tasks:?} answered datagrams");
+            ensure!(
+                tasks.len() == 2,
+                "{node}, {family}: only {tasks:?} answered datagrams"
+            );
         }
     }
     Ok(())
@@ -96,7 +104,10 @@ fn host_mode_answers_only_where_a_task_is_and_with_that_task() -> anyhow::Result
             let answer = essaim_lab::netns::inside(&site.cluster.netns(CLIENT), || {
                 ask(&socket(0, target)?, b"hello")
             })?;
-            ensure!((answer.task.as_str(), answer.seen.ip()) == (task, client), "{answer:?}");
+            ensure!(
+                (answer.task.as_str(), answer.seen.ip()) == (task, client),
+                "{answer:?}"
+            );
         }
         let target = site.at("n3", ECHO.published, family)?;
         ensure!(

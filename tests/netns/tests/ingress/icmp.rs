@@ -15,7 +15,7 @@ const DATAGRAM: usize = 4000;
 #[test]
 fn a_fragmented_datagram_passes_both_ways() -> anyhow::Result<()> {
     let site = Site::web(ClusterBuilder::new().nodes(2), &[UDP_ECHO], &["n1", "n2"])?;
-    let payload: Vec<u8> = (0..DATAGRAM).map(|at| (at % 251) as u8).collect();
+    let payload: Vec<u8> = (0..251).cycle().take(DATAGRAM).collect();
     for family in Family::BOTH {
         let target = site.at("n1", UDP_ECHO.published, family)?;
         let client = site.cluster.address(CLIENT, family)?;
@@ -23,7 +23,11 @@ fn a_fragmented_datagram_passes_both_ways() -> anyhow::Result<()> {
         netns::inside(&site.cluster.netns(CLIENT), || {
             for _ in 0..16 {
                 let answer = ask(&socket(0, target)?, &payload).with_context(|| family.to_string())?;
-                ensure!(answer.payload == payload, "{family}: {} came back other", answer.task);
+                ensure!(
+                    answer.payload == payload,
+                    "{family}: {} came back other",
+                    answer.task
+                );
                 ensure!(answer.seen.ip() == client, "{} saw {}", answer.task, answer.seen);
                 tasks.insert(answer.task);
             }
@@ -76,10 +80,16 @@ fn a_narrow_link_beyond_a_router_is_told_to_the_task() -> anyhow::Result<()> {
         ];
         ip::batch(&site.cluster.netns(node), &routes)?;
     }
-    for (family, host) in [(Family::V4, format!("{v4_host}.2")), (Family::V6, format!("{v6_host}:2"))] {
+    for (family, host) in [
+        (Family::V4, format!("{v4_host}.2")),
+        (Family::V6, format!("{v6_host}:2")),
+    ] {
         let url = format!("http://{}/bytes/300000", site.at("n1", HTTP.published, family)?);
         for _ in 0..8 {
-            let body = site.cluster.curl("c2", &url).with_context(|| family.to_string())?;
+            let body = site
+                .cluster
+                .curl("c2", &url)
+                .with_context(|| family.to_string())?;
             ensure!(body.len() == 300_000, "{} bytes came", body.len());
         }
         for task in ["web.1", "web.2"] {
@@ -105,7 +115,9 @@ fn an_error_that_quotes_eight_bytes_finds_its_task() -> anyhow::Result<()> {
                 .context("both have flows")?;
             let sequence = next_of_peer(flow.socket())?;
             let own = flow.socket().local_addr()?;
-            netns::inside(&site.cluster.netns(CLIENT), || too_big(own, target, sequence, 1290))?;
+            netns::inside(&site.cluster.netns(CLIENT), || {
+                too_big(own, target, sequence, 1290)
+            })?;
             path_mtu(&site, task, client, 1290).with_context(|| family.to_string())?;
         }
         held.all_live()?;
@@ -115,12 +127,16 @@ fn an_error_that_quotes_eight_bytes_finds_its_task() -> anyhow::Result<()> {
 
 /// Waits until a task knows this MTU towards a client.
 fn path_mtu(site: &Site, task: &str, client: IpAddr, mtu: u32) -> anyhow::Result<()> {
-    eventually(SOON, &format!("{task} knows that {mtu} bytes fit to {client}"), || {
-        let route = site
-            .cluster
-            .exec(task, &["ip", "route", "get", &client.to_string()])?
-            .ok()?;
-        ensure!(route.contains(&format!("mtu {mtu}")), "{}", route.trim());
-        Ok(())
-    })
+    eventually(
+        SOON,
+        &format!("{task} knows that {mtu} bytes fit to {client}"),
+        || {
+            let route = site
+                .cluster
+                .exec(task, &["ip", "route", "get", &client.to_string()])?
+                .ok()?;
+            ensure!(route.contains(&format!("mtu {mtu}")), "{}", route.trim());
+            Ok(())
+        },
+    )
 }

@@ -21,12 +21,17 @@ fn refused(site: &Site, target: SocketAddr) -> anyhow::Result<()> {
             kind == Some(ErrorKind::ConnectionRefused),
             "connect to {target}: {result:?}"
         );
-        let answer = ask_once(&socket(0, target)?, b"anybody?").map_err(|error| error.root_cause().to_string());
+        let answer =
+            ask_once(&socket(0, target)?, b"anybody?").map_err(|error| error.root_cause().to_string());
         ensure!(
             answer.as_ref().is_err_and(|error| error.contains("refused")),
             "datagram to {target}: {answer:?}"
         );
-        ensure!(begun.elapsed() < AT_ONCE, "refused only after {:?}", begun.elapsed());
+        ensure!(
+            begun.elapsed() < AT_ONCE,
+            "refused only after {:?}",
+            begun.elapsed()
+        );
         Ok(())
     })
 }

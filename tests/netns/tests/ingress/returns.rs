@@ -17,7 +17,11 @@ fn deaf_edge(site: &Site) -> anyhow::Result<()> {
 
 #[test]
 fn dsr_replies_leave_from_the_task_s_node() -> anyhow::Result<()> {
-    let site = Site::web(ClusterBuilder::new().nodes(2), &[dsr(ECHO), dsr(UDP_ECHO)], &["n2"])?;
+    let site = Site::web(
+        ClusterBuilder::new().nodes(2),
+        &[dsr(ECHO), dsr(UDP_ECHO)],
+        &["n2"],
+    )?;
     deaf_edge(&site)?;
     for family in Family::BOTH {
         let target = site.at(EDGE, ECHO.published, family)?;
@@ -46,7 +50,10 @@ fn tunnelled_replies_go_back_through_the_node_that_was_asked() -> anyhow::Result
     essaim_lab::netns::inside(&site.cluster.netns(CLIENT), || {
         let socket = socket(0, site.at(EDGE, UDP_ECHO.published, Family::V4)?)?;
         let answer = essaim_netns_tests::datagram::ask_once(&socket, b"hello");
-        ensure!(answer.is_err(), "a reply took another way than through {EDGE}: {answer:?}");
+        ensure!(
+            answer.is_err(),
+            "a reply took another way than through {EDGE}: {answer:?}"
+        );
         Ok(())
     })
 }

@@ -31,12 +31,19 @@ fn an_idle_flow_ends_after_its_service_s_time_and_no_other() -> anyhow::Result<(
     short.all_live()?;
     long.all_live()?;
     let (all, stay) = (short.flows.len() + long.flows.len(), long.flows.len());
-    ensure!(site.entries("n2", "FLOWS")? == all as u64, "not every flow is established");
-    eventually(SOON + SHORT, "only the flows of the patient service are left", || {
-        let left = site.entries("n2", "FLOWS")?;
-        ensure!(left == stay as u64, "{left} flows are left");
-        Ok(())
-    })?;
+    ensure!(
+        site.entries("n2", "FLOWS")? == all as u64,
+        "not every flow is established"
+    );
+    eventually(
+        SOON + SHORT,
+        "only the flows of the patient service are left",
+        || {
+            let left = site.entries("n2", "FLOWS")?;
+            ensure!(left == stay as u64, "{left} flows are left");
+            Ok(())
+        },
+    )?;
     let idled = short.flows.len();
     let broken = short.use_all();
     ensure!(

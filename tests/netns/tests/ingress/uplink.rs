@@ -1,7 +1,7 @@
 //! Uplinks without native XDP.
 
 use anyhow::{Context as _, ensure};
-use essaim_lab::{ClusterBuilder, Family, UPLINK, ip, netns};
+use essaim_lab::{ClusterBuilder, Family, UPLINK, XdpPass, ip, netns};
 use essaim_netns_tests::datagram::{ask, socket};
 use essaim_netns_tests::held::Held;
 use essaim_netns_tests::site::{APPLIED, CLIENT, ECHO, HTTP, Site, UDP_ECHO, WEB};
@@ -9,13 +9,16 @@ use essaim_netns_tests::site::{APPLIED, CLIENT, ECHO, HTTP, Site, UDP_ECHO, WEB}
 fn prepare() -> anyhow::Result<Site> {
     Site::prepare(ClusterBuilder::new().nodes(2), |catalog| {
         catalog.network("app")?;
-        catalog.service(WEB, &["app"])?.ports.extend([HTTP, ECHO, UDP_ECHO]);
+        catalog
+            .service(WEB, &["app"])?
+            .ports
+            .extend([HTTP, ECHO, UDP_ECHO]);
         catalog.task(WEB, "n1")?;
         catalog.task(WEB, "n2").map(drop)
     })
 }
 
-fn serves(mut site: Site) -> anyhow::Result<()> {
+fn serves(mut site: Site) -> anyhow::Result<Site> {
     site.cluster.write_catalog(&mut site.catalog)?;
     site.cluster.spawn_agents()?;
     site.cluster.wait_ready(APPLIED)?;
@@ -35,7 +38,8 @@ fn serves(mut site: Site) -> anyhow::Result<()> {
             ensure!(site.cluster.curl(CLIENT, &url)?.len() == 200_000, "{url}");
         }
     }
-    site.verified("n1")
+    site.verified("n1")?;
+    Ok(site)
 }
 
 #[test]
@@ -60,5 +64,17 @@ fn an_uplink_without_a_driver_s_xdp_falls_back_and_serves_the_same() -> anyhow::
             line("link set UPLINK up"),
         ],
     )?;
-    serves(site)
+    let site = serves(site)?;
+    site.logged("n1", &["WARN", "generic mode"]).map(drop)
+}
+
+#[test]
+fn an_uplink_that_another_s_xdp_program_has_is_served_by_tc() -> anyhow::Result<()> {
+    let site = prepare()?;
+    let pin = site.cluster.bpf_root("n1").with_file_name("foreign");
+    netns::inside(&site.cluster.netns("n1"), || {
+        XdpPass::load()?.attach(UPLINK, &pin)
+    })?;
+    let site = serves(site)?;
+    site.logged("n1", &["WARN", "XDP cannot be attached"]).map(drop)
 }

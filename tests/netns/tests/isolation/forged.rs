@@ -33,7 +33,14 @@ fn frames(scene: &Scene) -> anyhow::Result<Vec<Vec<u8>>> {
     );
     Family::BOTH
         .iter()
-        .map(|family| datagram(macs, scene.task("a.2", *family)?, scene.task("a.1", *family)?, b"forged"))
+        .map(|family| {
+            datagram(
+                macs,
+                scene.task("a.2", *family)?,
+                scene.task("a.1", *family)?,
+                b"forged",
+            )
+        })
         .collect()
 }
 
@@ -57,7 +64,9 @@ fn outsiders_reach_nobody(underlay: Family) -> anyhow::Result<()> {
     for family in Family::BOTH {
         let node = scene.cluster.address("n1", family)?;
         for vni in [APP, INGRESS] {
-            scene.counted("n1", DropReason::NotMember, 2, || send(&scene, "c1", node, vni, &frames))?;
+            scene.counted("n1", DropReason::NotMember, 2, || {
+                send(&scene, "c1", node, vni, &frames)
+            })?;
         }
     }
     // A fragmented one: its second part has no ports, so the kernel puts it together before it can be judged.
@@ -66,7 +75,9 @@ fn outsiders_reach_nobody(underlay: Family) -> anyhow::Result<()> {
     for frame in &mut long {
         frame.resize(3000, 0);
     }
-    scene.counted("n1", DropReason::NotMember, 2, || send(&scene, "c1", node, APP, &long))?;
+    scene.counted("n1", DropReason::NotMember, 2, || {
+        send(&scene, "c1", node, APP, &long)
+    })?;
     for victim in &victims {
         victim.hears_only(&scene.cluster, "a.2")?;
     }
@@ -96,14 +107,23 @@ fn members_reach_only_the_network_that_they_name() -> anyhow::Result<()> {
     let victim = Victim::open(&scene.cluster, "a.1", scene.task("a.1", Family::V4)?)?;
     let node = scene.cluster.address("n1", Family::V4)?;
     for vni in [OTHER, NOBODYS] {
-        scene.counted("n1", DropReason::UnknownVni, 2, || send(&scene, "n2", node, vni, &frames))?;
+        scene.counted("n1", DropReason::UnknownVni, 2, || {
+            send(&scene, "n2", node, vni, &frames)
+        })?;
     }
     // Cut short within the inner UDP header.
     let cut: Vec<_> = frames
         .iter()
-        .map(|frame| frame.get(..frame.len() - b"forged".len() - 4).unwrap_or_default().to_vec())
+        .map(|frame| {
+            frame
+                .get(..frame.len() - b"forged".len() - 4)
+                .unwrap_or_default()
+                .to_vec()
+        })
         .collect();
-    scene.counted("n1", DropReason::Truncated, 2, || send(&scene, "n2", node, APP, &cut))?;
+    scene.counted("n1", DropReason::Truncated, 2, || {
+        send(&scene, "n2", node, APP, &cut)
+    })?;
     victim.hears_only(&scene.cluster, "a.2")
 }
 
@@ -119,7 +139,10 @@ fn packets_routed_to_a_node_do_not_enter_the_overlay() -> anyhow::Result<()> {
         scene.cluster.exec("c1", &route)?.ok()?;
         let socket = udp(&scene.cluster, "c1", task.parse()?, 0)?;
         for _ in 0..3 {
-            socket.send_to(b"routed", SocketAddr::new(task.parse()?, crate::vxlan::VICTIM_PORT))?;
+            socket.send_to(
+                b"routed",
+                SocketAddr::new(task.parse()?, crate::vxlan::VICTIM_PORT),
+            )?;
         }
         // Ping would be answered; and it comes after the datagrams.
         ensure!(

@@ -27,7 +27,10 @@ fn networks_do_not_see_each_other() -> anyhow::Result<()> {
     for family in Family::BOTH {
         for (target, peer) in [("b.1", "b.2"), ("b.2", "b.1")] {
             let address = scene.task(target, family)?;
-            ensure!(scene.ask(peer, address, 80)?.name == target, "{peer} reaches somebody else");
+            ensure!(
+                scene.ask(peer, address, 80)?.name == target,
+                "{peer} reaches somebody else"
+            );
             let victim = Victim::open(&scene.cluster, target, address)?;
             let to_mac = mac(&scene.cluster, target, "eth0")?;
             scene.counted("n1", DropReason::NotInNetwork, 1, || {

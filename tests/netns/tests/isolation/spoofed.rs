@@ -50,12 +50,18 @@ fn task_cannot_take_anothers_address() -> anyhow::Result<()> {
         }
     }
     // An ARP request in another's name would change what its receiver knows.
+    let octets = |task: &str| -> anyhow::Result<[u8; 4]> {
+        match scene.task(task, Family::V4)? {
+            IpAddr::V4(address) => Ok(address.octets()),
+            IpAddr::V6(address) => anyhow::bail!("{address} is no IPv4 address"),
+        }
+    };
     let mut frame = [0xff; 6].to_vec();
     frame.extend(own);
     frame.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
     frame.extend(own);
-    frame.extend([10, 1, 1, 1]);
+    frame.extend(octets("a.2")?);
     frame.extend([0; 6]);
-    frame.extend([10, 1, 1, 2]);
+    frame.extend(octets("a.3")?);
     scene.counted("n1", DropReason::SpoofedArp, 1, || wire.send(&frame))
 }

@@ -1,10 +1,11 @@
 //! Ping that may not be fragmented, at the limit and a byte above it: exact answers.
 
 use anyhow::{Context as _, bail, ensure};
+use essaim_abi::Protocol;
 use essaim_lab::{ClusterBuilder, Family, WORLD_V4, WORLD_V6};
-use essaim_model::{Port, Protocol};
-use essaim_netns_tests::{Scene, udp};
-use std::net::{IpAddr, SocketAddr};
+use essaim_model::Port;
+use essaim_netns_tests::{Scene, option, report_errors, set_option, udp};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 /// What the headers of an echo request take.
@@ -36,7 +37,10 @@ fn limit_is_the_interface(scene: &Scene, at: &str, to: IpAddr, limit: u32) -> an
 fn limit_is_answered(scene: &Scene, at: &str, to: IpAddr, limit: u32) -> anyhow::Result<()> {
     // What was learnt must not hide the answer.
     scene.cluster.exec(at, &["ip", "route", "flush", "cache"])?.ok()?;
-    scene.cluster.exec(at, &["ip", "-6", "route", "flush", "cache"])?.ok()?;
+    scene
+        .cluster
+        .exec(at, &["ip", "-6", "route", "flush", "cache"])?
+        .ok()?;
     ping(scene, at, to, limit).with_context(|| format!("{at} to {to}; {}", scene.all_drops()))?;
     let Err(error) = ping(scene, at, to, limit + 1) else {
         bail!("{at} to {to}: {} bytes pass", limit + 1)
@@ -136,7 +140,10 @@ fn too_big_from_a_client_is_answered_at_the_edge() -> anyhow::Result<()> {
             socket.connect(target)?;
             socket.set_read_timeout(Some(Duration::from_secs(5)))?;
             // What an earlier socket was told the kernel remembers for the address; it must not hide the answer.
-            scene.cluster.exec("c1", &["ip", "route", "flush", "cache"])?.ok()?;
+            scene
+                .cluster
+                .exec("c1", &["ip", "route", "flush", "cache"])?
+                .ok()?;
             scene
                 .cluster
                 .exec("c1", &["ip", "-6", "route", "flush", "cache"])?
@@ -156,71 +163,32 @@ fn too_big_from_a_client_is_answered_at_the_edge() -> anyhow::Result<()> {
                 Err(error) => bail!("{family}: {error}; {}", scene.all_drops()),
             }
         }
-        ensure!(told > 0, "{family}: no flow went to another node, or nobody was told");
+        ensure!(
+            told > 0,
+            "{family}: no flow went to another node, or nobody was told"
+        );
     }
     Ok(())
 }
 
-fn option(socket: &std::net::UdpSocket, level: i32, name: i32, value: i32) -> std::io::Result<()> {
-    use std::os::fd::AsRawFd as _;
-    // SAFETY: the value lives during the call, and its size is given.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            libc::socklen_t::try_from(size_of::<i32>()).unwrap_or_default(),
-        )
-    };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(std::io::Error::last_os_error())
-    }
-}
-
 /// Sets "don't fragment", and asks for every error.
-fn forbid_fragments(socket: &std::net::UdpSocket, family: Family) -> std::io::Result<()> {
-    match family {
-        Family::V4 => {
-            option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)?;
-            option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1)
-        }
-        Family::V6 => {
-            option(
-                socket,
-                libc::IPPROTO_IPV6,
-                libc::IPV6_MTU_DISCOVER,
-                libc::IPV6_PMTUDISC_DO,
-            )?;
-            option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1)
-        }
-    }
+fn forbid_fragments(socket: &UdpSocket, family: Family) -> std::io::Result<()> {
+    let (level, name, value) = match family {
+        Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO),
+        Family::V6 => (
+            libc::IPPROTO_IPV6,
+            libc::IPV6_MTU_DISCOVER,
+            libc::IPV6_PMTUDISC_DO,
+        ),
+    };
+    set_option(socket, level, name, value)?;
+    report_errors(socket, family)
 }
 
 /// What the kernel knows of the way to a connected socket's peer.
-fn path_mtu(socket: &std::net::UdpSocket, family: Family) -> std::io::Result<i32> {
-    use std::os::fd::AsRawFd as _;
-    let (level, name) = match family {
-        Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU),
-        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
-    };
-    let mut value = 0_i32;
-    let mut length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or_default();
-    // SAFETY: value and length live during the call, and the length is the value's.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 {
-        Ok(value)
-    } else {
-        Err(std::io::Error::last_os_error())
+fn path_mtu(socket: &UdpSocket, family: Family) -> std::io::Result<i32> {
+    match family {
+        Family::V4 => option(socket, libc::IPPROTO_IP, libc::IP_MTU),
+        Family::V6 => option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU),
     }
 }

@@ -16,7 +16,16 @@ fn http(scene: &Scene, at: &str, to: IpAddr, port: u16) -> anyhow::Result<()> {
     if !file.exists() {
         std::fs::write(&file, vec![b'u'; BYTES])?;
     }
-    let size = ["-gsSf", "--noproxy", "*", "--max-time", "20", "-o", "/dev/null", "-w"];
+    let size = [
+        "-gsSf",
+        "--noproxy",
+        "*",
+        "--max-time",
+        "20",
+        "-o",
+        "/dev/null",
+        "-w",
+    ];
     let (down, up) = (
         format!("http://{target}/bytes/{BYTES}"),
         format!("http://{target}/"),
@@ -28,7 +37,10 @@ fn http(scene: &Scene, at: &str, to: IpAddr, port: u16) -> anyhow::Result<()> {
         let moved = ran
             .ok()
             .with_context(|| format!("{at} to {target}; {}", scene.all_drops()))?;
-        ensure!(moved.trim() == BYTES.to_string(), "{at} to {target}: {moved} of {BYTES} bytes");
+        ensure!(
+            moved.trim() == BYTES.to_string(),
+            "{at} to {target}: {moved} of {BYTES} bytes"
+        );
     }
     Ok(())
 }
@@ -37,7 +49,18 @@ fn http(scene: &Scene, at: &str, to: IpAddr, port: u16) -> anyhow::Result<()> {
 fn iperf3(scene: &Scene, at: &str, to: IpAddr, port: u16) -> anyhow::Result<()> {
     let (to, port) = (to.to_string(), port.to_string());
     for direction in [&[][..], &["--reverse"]] {
-        let client = ["iperf3", "--json", "--connect-timeout", "5000", "-n", "8M", "-c", &to, "-p", &port];
+        let client = [
+            "iperf3",
+            "--json",
+            "--connect-timeout",
+            "5000",
+            "-n",
+            "8M",
+            "-c",
+            &to,
+            "-p",
+            &port,
+        ];
         let ran = scene.cluster.exec(at, &[&client[..], direction].concat())?;
         let line = ran.line.clone();
         let text = ran
@@ -60,10 +83,7 @@ fn scene(uplink_mtu: u32, underlay: Family, mtu: Option<u32>) -> anyhow::Result<
     let cluster = ClusterBuilder::new().nodes(2).uplink_mtu(uplink_mtu).build()?;
     let mut catalog = cluster.catalog_over(underlay)?;
     catalog.network("app")?.mtu = mtu;
-    catalog
-        .service("web", &["app"])?
-        .ports
-        .push(Port::new(8080, 80));
+    catalog.service("web", &["app"])?.ports.push(Port::new(8080, 80));
     catalog
         .service("iperf", &["app"])?
         .ports
@@ -75,7 +95,9 @@ fn scene(uplink_mtu: u32, underlay: Family, mtu: Option<u32>) -> anyhow::Result<
 }
 
 fn every_path_carries_long_transfers(scene: &Scene) -> anyhow::Result<()> {
-    scene.cluster.stop_task("iperf.1", nix::sys::signal::Signal::SIGKILL)?;
+    scene
+        .cluster
+        .stop_task("iperf.1", nix::sys::signal::Signal::SIGKILL)?;
     scene
         .cluster
         .start_task("iperf.1", &["iperf3", "-s", "-p", &IPERF.to_string()])?;

@@ -1,8 +1,9 @@
 //! A node's own processes reach VIPs, tasks and published ports.
 
 use anyhow::ensure;
+use essaim_abi::Protocol;
 use essaim_lab::{ClusterBuilder, Family};
-use essaim_model::{Port, Protocol};
+use essaim_model::Port;
 use essaim_netns_tests::{Scene, connect};
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -16,7 +17,13 @@ pub(crate) fn published() -> [Port; 2] {
 }
 
 /// The names that answer a few requests and datagrams; all must be answered.
-pub(crate) fn names(scene: &Scene, at: &str, to: IpAddr, tcp: u16, udp: u16) -> anyhow::Result<BTreeSet<String>> {
+pub(crate) fn names(
+    scene: &Scene,
+    at: &str,
+    to: IpAddr,
+    tcp: u16,
+    udp: u16,
+) -> anyhow::Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for _ in 0..8 {
         names.insert(scene.ask(at, to, tcp)?.name);

@@ -104,7 +104,16 @@ fn arp_is_answered_for_the_network_only() -> anyhow::Result<()> {
 /// A neighbour solicitation (RFC 4861 section 4.3).
 fn solicitation(source_mac: [u8; 6], source: Ipv6Addr, target: Ipv6Addr) -> anyhow::Result<Vec<u8>> {
     let [.., a, b, c] = target.octets();
-    let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
+    let group = Ipv6Addr::new(
+        0xff02,
+        0,
+        0,
+        0,
+        0,
+        1,
+        0xff00 | u16::from(a),
+        u16::from_be_bytes([b, c]),
+    );
     let mut body = vec![0; 4];
     body.extend(target.octets());
     if !source.is_unspecified() {

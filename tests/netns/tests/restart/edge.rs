@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, ensure};
 use essaim_lab::{ClusterBuilder, Family, UPLINK, ip};
+use essaim_model::Port;
 use essaim_netns_tests::held::Held;
 use essaim_netns_tests::site::{APPLIED, CLIENT, ECHO, Site, WEB, dsr};
-use essaim_model::Port;
 
 /// The port whose replies go straight to the client.
 const DIRECT: Port = dsr(Port::new(8082, 7));
@@ -28,7 +28,8 @@ fn a_freshly_started_edge_takes_over_an_address_and_breaks_no_flow() -> anyhow::
     for family in Family::BOTH {
         for port in [ECHO, DIRECT] {
             let target = site.at("n1", port.published, family)?;
-            held.flows.extend(Held::open(&site.cluster, CLIENT, target, 32)?.flows);
+            held.flows
+                .extend(Held::open(&site.cluster, CLIENT, target, 32)?.flows);
         }
     }
     held.all_live()?;

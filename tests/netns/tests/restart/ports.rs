@@ -11,11 +11,26 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 fn taken(site: &Site, node: &str) -> anyhow::Result<()> {
     netns::inside(&site.cluster.netns(node), || {
         let attempts = [
-            ("TCP, IPv4", TcpListener::bind((Ipv4Addr::UNSPECIFIED, HTTP.published)).map(drop)),
-            ("TCP, IPv6", TcpListener::bind((Ipv6Addr::UNSPECIFIED, HTTP.published)).map(drop)),
-            ("TCP, loopback", TcpListener::bind((Ipv4Addr::LOCALHOST, ECHO.published)).map(drop)),
-            ("UDP, IPv4", UdpSocket::bind((Ipv4Addr::UNSPECIFIED, UDP_ECHO.published)).map(drop)),
-            ("UDP, IPv6", UdpSocket::bind((Ipv6Addr::UNSPECIFIED, UDP_ECHO.published)).map(drop)),
+            (
+                "TCP, IPv4",
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, HTTP.published)).map(drop),
+            ),
+            (
+                "TCP, IPv6",
+                TcpListener::bind((Ipv6Addr::UNSPECIFIED, HTTP.published)).map(drop),
+            ),
+            (
+                "TCP, loopback",
+                TcpListener::bind((Ipv4Addr::LOCALHOST, ECHO.published)).map(drop),
+            ),
+            (
+                "UDP, IPv4",
+                UdpSocket::bind((Ipv4Addr::UNSPECIFIED, UDP_ECHO.published)).map(drop),
+            ),
+            (
+                "UDP, IPv6",
+                UdpSocket::bind((Ipv6Addr::UNSPECIFIED, UDP_ECHO.published)).map(drop),
+            ),
         ];
         for (what, result) in attempts {
             let kind = result.as_ref().err().map(std::io::Error::kind);
@@ -34,7 +49,10 @@ fn published_ports_are_held_even_without_an_agent_and_freed_in_the_end() -> anyh
     site.cluster.spawn_agent("n1")?;
     site.cluster.wait_ready(SOON)?;
     taken(&site, "n1").context("with the next agent")?;
-    site.catalog.service_mut("web")?.ports.retain(|port| *port == HTTP);
+    site.catalog
+        .service_mut("web")?
+        .ports
+        .retain(|port| *port == HTTP);
     site.apply()?;
     netns::inside(&site.cluster.netns("n1"), || {
         TcpListener::bind((Ipv4Addr::UNSPECIFIED, ECHO.published)).context("a port that is free again")?;
@@ -63,7 +81,13 @@ fn a_port_that_another_process_has_is_told_and_taken_once_it_is_free() -> anyhow
     // The other's clients are its own still, and web's other port works on.
     ensure!(
         site.cluster
-            .curl("c1", &format!("http://{}/", site.at("n1", HTTP.published, essaim_lab::Family::V4)?))?
+            .curl(
+                "c1",
+                &format!(
+                    "http://{}/",
+                    site.at("n1", HTTP.published, essaim_lab::Family::V4)?
+                )
+            )?
             .contains("web.1"),
         "port {} does not answer",
         HTTP.published

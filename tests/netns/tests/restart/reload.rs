@@ -33,18 +33,17 @@ fn reloads_lose_nothing() -> anyhow::Result<()> {
 
 #[test]
 fn a_task_that_drains_and_stops_fails_no_request() -> anyhow::Result<()> {
-    let mut site = Site::web(
-        ClusterBuilder::new().nodes(2),
-        &[HTTP, ECHO],
-        &["n1", "n2", "n2"],
-    )?;
+    let mut site = Site::web(ClusterBuilder::new().nodes(2), &[HTTP, ECHO], &["n1", "n2", "n2"])?;
     let mut load = Load::start(&site, &["n1", "n2"], 12)?;
     site.set_state("web.2", TaskState::Draining)?;
     // It keeps what it has.
     load.all_live()?;
     drop(load.let_go("web.2"));
     eventually(SOON, "web.2 has no connection any more", || {
-        let left = site.cluster.exec("web.2", &["ss", "-Htn", "state", "established"])?.ok()?;
+        let left = site
+            .cluster
+            .exec("web.2", &["ss", "-Htn", "state", "established"])?
+            .ok()?;
         ensure!(left.trim().is_empty(), "{left}");
         Ok(())
     })?;

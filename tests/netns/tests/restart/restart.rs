@@ -21,7 +21,8 @@ fn agents_killed_in_turn_lose_nothing() -> anyhow::Result<()> {
         }
         site.cluster.spawn_agent(node)?;
         site.cluster.wait_node_ready(node, APPLIED)?;
-        load.all_live().with_context(|| format!("with a new agent of {node}"))?;
+        load.all_live()
+            .with_context(|| format!("with a new agent of {node}"))?;
         site.verified(node)?;
     }
     load.end_without_failure()

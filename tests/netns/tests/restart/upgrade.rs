@@ -25,11 +25,15 @@ const BTF_ARRAY_LENGTH: usize = 20;
 /// and in the size of the map of half-open flows, so that its contents must move.
 fn other_build(program: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     let mut bytes = std::fs::read(program)?;
-    let objects: Vec<_> = find(&bytes, &ELF)
+    let headers: Vec<_> = find(&bytes, &ELF)
         .filter(|at| bytes.get(at + 18..at + 20) == Some(&EM_BPF))
         .collect();
-    ensure!(!objects.is_empty(), "{} embeds no BPF object", program.display());
-    for at in objects {
+    ensure!(!headers.is_empty(), "{} embeds no BPF object", program.display());
+    let mut objects = Vec::new();
+    for at in headers {
+        // The table of sections comes last.
+        let table = bytes.get(at + 40..at + 48).context("the header is cut off")?;
+        objects.push(at..at + usize::try_from(u64::from_le_bytes(table.try_into()?))?);
         if let Some(padding) = bytes.get_mut(at + 15) {
             *padding ^= 1;
         }
@@ -37,9 +41,11 @@ fn other_build(program: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
     let entries = MAX_HALF_OPEN_FLOWS.to_le_bytes();
     let lengths: Vec<_> = find(&bytes, &BTF_ARRAY)
         .map(|at| at + BTF_ARRAY_LENGTH..at + BTF_ARRAY_LENGTH + entries.len())
+        .filter(|field| objects.iter().any(|object| object.contains(&field.start)))
         .filter(|field| bytes.get(field.clone()) == Some(&entries))
         .collect();
-    ensure!(lengths.len() == 1, "{} maps have {MAX_HALF_OPEN_FLOWS} entries", lengths.len());
+    // The compiler may embed an object more than once.
+    ensure!(!lengths.is_empty(), "no map has {MAX_HALF_OPEN_FLOWS} entries");
     for field in lengths {
         if let Some(length) = bytes.get_mut(field) {
             length.copy_from_slice(&(MAX_HALF_OPEN_FLOWS * 2).to_le_bytes());
@@ -92,7 +98,17 @@ fn an_upgrade_to_other_programs_and_maps_loses_nothing() -> anyhow::Result<()> {
 fn generation(site: &Site, node: &str) -> anyhow::Result<Vec<String>> {
     let list = site
         .cluster
-        .exec(node, &["find", &site.cluster.bpf_root(node).display().to_string(), "-path", "*programs/*", "-type", "d"])?
+        .exec(
+            node,
+            &[
+                "find",
+                &site.cluster.bpf_root(node).display().to_string(),
+                "-path",
+                "*/progs/*",
+                "-type",
+                "d",
+            ],
+        )?
         .ok()?;
     let found: Vec<_> = list.lines().map(str::to_owned).collect();
     ensure!(found.len() == 1, "folders of programs: {found:?}");

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail, ensure};
 use essaim_lab::{ClusterBuilder, Family};
 use essaim_model::TaskState;
-use essaim_netns_tests::{Scene, connect, udp};
+use essaim_netns_tests::{Scene, connect, report_errors, udp};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -30,9 +30,10 @@ fn tcp_is_refused(scene: &Scene, at: &str, to: IpAddr) -> anyhow::Result<()> {
     let took = begun.elapsed();
     ensure!(took < AT_ONCE, "{at} was refused by {target} after {took:?}");
     let url = format!("http://{target}/");
-    let ran = scene
-        .cluster
-        .exec(at, &["curl", "-gs", "--max-time", "3", "-w", "%{time_total}", &url])?;
+    let ran = scene.cluster.exec(
+        at,
+        &["curl", "-gs", "--max-time", "3", "-w", "%{time_total}", &url],
+    )?;
     ensure!(ran.status.code() == Some(7), "{}: {}", ran.line, ran.status);
     let took: f64 = ran.stdout.trim().parse()?;
     ensure!(took < AT_ONCE.as_secs_f64(), "{}: {took} s", ran.line);
@@ -43,7 +44,7 @@ fn tcp_is_refused(scene: &Scene, at: &str, to: IpAddr) -> anyhow::Result<()> {
 fn udp_is_refused(scene: &Scene, at: &str, to: IpAddr) -> anyhow::Result<ErrorKind> {
     let socket = udp(&scene.cluster, at, to, 0)?;
     // Without it Linux hides what is not final, such as an unreachable host.
-    socket2::SockRef::from(&socket).set_recv_errors(to)?;
+    report_errors(&socket, if to.is_ipv4() { Family::V4 } else { Family::V6 })?;
     socket.connect(SocketAddr::new(to, 7))?;
     socket.send(b"x")?;
     let begun = Instant::now();
@@ -51,7 +52,11 @@ fn udp_is_refused(scene: &Scene, at: &str, to: IpAddr) -> anyhow::Result<ErrorKi
         bail!("somebody answered at {to}")
     };
     let took = begun.elapsed();
-    ensure!(took < AT_ONCE, "{at} to {to}: {error} after {took:?}; {}", scene.all_drops());
+    ensure!(
+        took < AT_ONCE,
+        "{at} to {to}: {error} after {took:?}; {}",
+        scene.all_drops()
+    );
     Ok(error.kind())
 }
 
@@ -91,7 +96,10 @@ fn nobody_behind_a_vip() -> anyhow::Result<()> {
             let context = || format!("{service}, {family}");
             tcp_is_refused(&scene, "user.1", vip).with_context(context)?;
             let kind = udp_is_refused(&scene, "user.1", vip).with_context(context)?;
-            ensure!(kind == ErrorKind::ConnectionRefused, "{service}, {family}: {kind}");
+            ensure!(
+                kind == ErrorKind::ConnectionRefused,
+                "{service}, {family}: {kind}"
+            );
             ping_is_refused(&scene, "user.1", vip).with_context(context)?;
         }
     }

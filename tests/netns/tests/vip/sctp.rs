@@ -15,7 +15,7 @@ const PORT: u16 = 3868;
 /// Of the node's side, as every endpoint sees it; the programs do not look at it.
 const ROUTER: [u8; 6] = [0x02, 0, 0, 0, 0, 1];
 
-/// An SCTP packet with one chunk (RFC 9260 section 3), its CRC32c filled in.
+/// An SCTP packet with one chunk (RFC 9260 section 3), its `CRC32c` filled in.
 fn sctp(source: u16, destination: u16, tag: u32, chunk: u8) -> Vec<u8> {
     let mut packet = Vec::new();
     packet.extend(source.to_be_bytes());
@@ -111,7 +111,10 @@ fn associations_are_balanced_and_answered_from_the_vip() -> anyhow::Result<()> {
             let (task, wire, (from, to, packet)) =
                 found.with_context(|| format!("no INIT arrived; {}", scene.all_drops()))?;
             let address = scene.task(task, family)?;
-            ensure!(from == own && to == address, "{task} ({address}) got {from} to {to}");
+            ensure!(
+                from == own && to == address,
+                "{task} ({address}) got {from} to {to}"
+            );
             ensure!(packet == init, "the packet was changed: {packet:x?}");
             reached.insert(task);
             // The answer comes from the VIP.
@@ -121,7 +124,10 @@ fn associations_are_balanced_and_answered_from_the_vip() -> anyhow::Result<()> {
             let (from, to, packet) = client
                 .receive(DEADLINE, "the INIT ACK", |frame| read(frame, PORT))
                 .with_context(|| scene.all_drops())?;
-            ensure!(from == vip && to == own, "the answer went {from} to {to}, not from {vip}");
+            ensure!(
+                from == vip && to == own,
+                "the answer went {from} to {to}, not from {vip}"
+            );
             ensure!(packet == answer, "the answer was changed: {packet:x?}");
             // What follows belongs to the flow: no INIT needed, the same task.
             let data = sctp(port, PORT, 9, 10);

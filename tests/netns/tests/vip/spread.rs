@@ -47,7 +47,10 @@ fn connections_are_spread_evenly() -> anyhow::Result<()> {
         ensure!(report.failed == 0 && report.ok == requests, "{report:?}");
         let fair = requests / TASKS;
         for (name, count) in &report.by_name {
-            ensure!(count.abs_diff(fair) <= fair / 20, "{name} got {count}: {report:?}");
+            ensure!(
+                count.abs_diff(fair) <= fair / 20,
+                "{name} got {count}: {report:?}"
+            );
         }
         ensure!(report.by_name.len() as u64 == TASKS, "{report:?}");
         let own = scene.task("user.1", family)?.to_string();
@@ -62,7 +65,8 @@ fn connections_are_spread_evenly() -> anyhow::Result<()> {
         ] {
             let probed = scene.probe("user.1", target, more)?;
             ensure!(
-                probed.by_name.len() as u64 == TASKS && probed.by_name.values().all(|count| (18..=22).contains(count)),
+                probed.by_name.len() as u64 == TASKS
+                    && probed.by_name.values().all(|count| (18..=22).contains(count)),
                 "{more:?} to {target}: {probed:?}"
             );
         }

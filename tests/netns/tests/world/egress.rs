@@ -158,7 +158,10 @@ fn task_on_two_networks_leaves_by_the_one_that_is_not_internal() -> anyhow::Resu
             let own = scene.catalog.task_address("both.1", network, family)?;
             for task in [format!("{service}.1"), format!("{service}.2")] {
                 let seen = scene.ask("both.1", scene.task(&task, family)?, 80)?;
-                ensure!(seen.name == task && seen.client.ip() == own, "{seen:?}, from {own}");
+                ensure!(
+                    seen.name == task && seen.client.ip() == own,
+                    "{seen:?}, from {own}"
+                );
                 let seen = scene.ask(&task, own, 80)?;
                 ensure!(seen.name == "both.1", "{seen:?}");
                 let vip = scene.catalog.vip("both", network, family)?;

@@ -1,4 +1,4 @@
-use super::endpoint::netns;
+use super::endpoint::{halves, netns};
 use super::service::Indexed;
 use super::{Environment, Image, v4_word, v6_addr};
 use crate::DatapathError;
@@ -42,6 +42,7 @@ pub(crate) fn cluster(
             slot: environment.node_slot,
             mtu: environment.mtu,
             backend: 0,
+            netns_cookie: halves(facts.node_netns_cookie),
             mac: own.map_or(MacAddr::default(), |address| address.mac),
             reserved: [0; 2],
         };

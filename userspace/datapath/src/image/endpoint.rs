@@ -146,6 +146,7 @@ impl Indexed<'_> {
             slot: self.slot(facts.ifindex),
             mtu: facts.mtu,
             backend: self.backends.get(&backend).map_or(0, |given| given.index),
+            netns_cookie: halves(facts.netns_cookie),
             mac: plan.mac,
             reserved: [0; 2],
         };
@@ -156,6 +157,12 @@ impl Indexed<'_> {
             .insert(facts.netns_cookie, netns(key, NetnsFlags::TASK, &networks)?);
         Ok(())
     }
+}
+
+/// A cookie as the programs read it: the lower half first.
+#[expect(clippy::cast_possible_truncation, reason = "each half is cut out on purpose")]
+pub(super) const fn halves(cookie: u64) -> [u32; 2] {
+    [cookie as u32, (cookie >> 32) as u32]
 }
 
 pub(super) fn netns(

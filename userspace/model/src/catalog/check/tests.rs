@@ -687,7 +687,7 @@ fn a_task_is_on_at_most_16_networks() {
 }
 
 #[test]
-fn history_may_name_tasks_that_are_no_more_but_has_at_most_8_generations() {
+fn history_may_name_tasks_that_are_no_more_but_has_at_most_16_generations() {
     let history = |n: usize| {
         with(
             "name = \"api\"",
@@ -697,10 +697,10 @@ fn history_may_name_tasks_that_are_no_more_but_has_at_most_8_generations() {
             ),
         )
     };
-    assert_eq!(errors(&history(8)), [""; 0]);
+    assert_eq!(errors(&history(16)), [""; 0]);
     assert_eq!(
-        errors(&history(9)),
-        ["services.api.history: number of generations 9 is out of range, expected 0 to 8"]
+        errors(&history(17)),
+        ["services.api.history: number of generations 17 is out of range, expected 0 to 16"]
     );
 }
 
