@@ -149,6 +149,21 @@ fn mac_of(words: [u16; 3]) -> MacAddr {
 /// No header is looked for beyond this offset: the verifier wants a bound on what it cannot know.
 const MAX_OFFSET: usize = 0x3fff;
 
+/// An offset that was read from memory, as one number: the compiler would check the bound of one copy of it and use
+/// another, of which the verifier knows nothing.
+#[inline(always)]
+pub(crate) fn settled(at: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut at = at;
+        // SAFETY: moves a register to itself.
+        unsafe { core::arch::asm!("{0} = {0}", inlateout(reg) at, options(nomem, nostack, preserves_flags)) };
+        at
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    at
+}
+
 /// Checks that the frame holds `N` bytes at `at`.
 ///
 /// # Errors

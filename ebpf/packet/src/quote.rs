@@ -1,6 +1,6 @@
 //! The packet that an ICMP error quotes (RFC 792, RFC 4443 section 3): it may end eight bytes into its transport header.
 
-use crate::frame::Frame;
+use crate::frame::{Frame, settled};
 use crate::parse::parse_quoted;
 use crate::wire::icmp;
 use crate::{Fragment, Packet};
@@ -22,7 +22,7 @@ pub const fn is_error(v6: bool, kind: u8) -> bool {
 /// [`DropReason::Truncated`] and [`DropReason::Malformed`] as for any packet.
 #[inline(always)]
 pub fn quoted(frame: &impl Frame, outer: &Packet) -> Result<Option<Packet>, DropReason> {
-    let packet = parse_quoted(frame, outer.transport as usize + icmp::LEN, outer.v6)?;
+    let packet = parse_quoted(frame, settled(outer.transport as usize + icmp::LEN), outer.v6)?;
     Ok(if packet.has_ports() && packet.fragment != Fragment::Later {
         Some(packet)
     } else {

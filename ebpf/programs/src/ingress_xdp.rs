@@ -18,10 +18,12 @@ use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_adjust_head};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use core::mem::offset_of;
-use essaim_abi::{Config, DropReason, Hook, PortFlags, Protocol, ServiceFlags, Verdict, Vtep, VtepFlags};
+use essaim_abi::{
+    Addr, Config, ConfigFlags, DropReason, Hook, PortFlags, Protocol, ServiceFlags, Verdict, Vtep, VtepFlags,
+};
 use essaim_packet::steer::Steering;
 use essaim_packet::wire::{ethernet, ipv4, ipv6, protocol};
-use essaim_packet::{Fragment, Frame, FrameMut, Packet, ViewMut, encap, load, view_mut};
+use essaim_packet::{Frame, FrameMut, Packet, ViewMut, encap, load, view, view_mut};
 
 struct Xdp<'a>(&'a XdpContext);
 
@@ -52,51 +54,84 @@ fn ingress_xdp(ctx: XdpContext) -> u32 {
 /// `None`: left to the stack.
 #[inline(always)]
 fn ingress(ctx: &XdpContext) -> Option<u32> {
-    let frame = Xdp(ctx);
-    let kind: u16 = load(&frame, ethernet::TYPE).ok()?;
-    let packet = if kind == ethernet::IPV4 {
-        let first: u8 = load(&frame, ethernet::LEN).ok()?;
-        if first != 0x45 {
-            return None;
-        }
-        let packet = plain(&frame, false)?;
-        if packet.fragment != Fragment::Whole {
-            return None;
-        }
-        packet
+    let kind: u16 = load(&Xdp(ctx), ethernet::TYPE).ok()?;
+    if kind == ethernet::IPV4 {
+        handle::<false>(ctx)
     } else if kind == ethernet::IPV6 {
-        plain(&frame, true)?
+        handle::<true>(ctx)
     } else {
-        return None;
-    };
-    // The port first: most packets are for none that is published.
-    let transport = Protocol::of_ip(packet.protocol)?;
-    let Some(port) = tables::port(transport, packet.destination_port) else {
-        return foreign_vxlan(ctx, &packet);
-    };
-    if port.flags.has(PortFlags::HOST) || !tables::is_local(&packet.destination) {
-        return None;
+        None
     }
-    forward(ctx, &packet, port.service, transport)
+}
+
+/// What the way of most packets needs, each word read once and kept in a register.
+#[derive(Clone, Copy)]
+struct Plain {
+    source: Addr,
+    destination: Addr,
+    source_port: u16,
+    destination_port: u16,
+    len: u16,
+    protocol: u8,
 }
 
 /// Reads a packet without options or extension headers, whole and linear; the rest is for tc.
 #[inline(always)]
-fn plain(frame: &Xdp<'_>, v6: bool) -> Option<Packet> {
-    let header = if v6 { ipv6::LEN } else { ipv4::LEN };
-    let next: u8 = load(
-        frame,
-        ethernet::LEN + if v6 { ipv6::NEXT } else { ipv4::PROTOCOL },
-    )
-    .ok()?;
-    if next != protocol::TCP && next != protocol::UDP && next != protocol::SCTP {
+fn plain<const V6: bool>(frame: &Xdp<'_>) -> Option<Plain> {
+    const IP: usize = ethernet::LEN;
+    if V6 {
+        let header = view::<{ IP + ipv6::LEN + 4 }>(frame, 0).ok()?;
+        if header.get::<u8>(IP) >> 4 != 6 {
+            return None;
+        }
+        return Some(Plain {
+            source: header.address6(IP + ipv6::SOURCE),
+            destination: header.address6(IP + ipv6::DESTINATION),
+            source_port: header.get(IP + ipv6::LEN),
+            destination_port: header.get(IP + ipv6::LEN + 2),
+            len: u16::from_be(header.get(IP + ipv6::PAYLOAD_LEN)).saturating_add(ipv6::LEN as u16),
+            protocol: header.get(IP + ipv6::NEXT),
+        });
+    }
+    let header = view::<{ IP + ipv4::LEN + 4 }>(frame, 0).ok()?;
+    if header.get::<u8>(IP) != 0x45 || header.get::<u16>(IP + ipv4::FRAGMENT) & (ipv4::MF | ipv4::OFFSET) != 0
+    {
         return None;
     }
-    let packet = essaim_packet::parse_ip(frame, ethernet::LEN, v6).ok()?;
-    if packet.transport as usize != ethernet::LEN + header {
+    let len = u16::from_be(header.get(IP + ipv4::TOTAL_LEN));
+    if len < ipv4::LEN as u16 {
         return None;
     }
-    Some(packet)
+    Some(Plain {
+        source: Addr::v4(header.get(IP + ipv4::SOURCE)),
+        destination: Addr::v4(header.get(IP + ipv4::DESTINATION)),
+        source_port: header.get(IP + ipv4::LEN),
+        destination_port: header.get(IP + ipv4::LEN + 2),
+        len,
+        protocol: header.get(IP + ipv4::PROTOCOL),
+    })
+}
+
+#[inline(always)]
+fn handle<const V6: bool>(ctx: &XdpContext) -> Option<u32> {
+    let packet = plain::<V6>(&Xdp(ctx))?;
+    // The port first: most packets are for none that is published.
+    let transport = Protocol::of_ip(packet.protocol)?;
+    let Some(port) = tables::port(transport, packet.destination_port) else {
+        if packet.protocol != protocol::UDP {
+            return None;
+        }
+        let config = tables::config()?;
+        if packet.destination_port != config.vxlan_port {
+            return None;
+        }
+        let whole = essaim_packet::parse_ip(&Xdp(ctx), ethernet::LEN, V6).ok()?;
+        return foreign_vxlan(ctx, &whole);
+    };
+    if port.flags.has(PortFlags::HOST) || !tables::is_local(&packet.destination) {
+        return None;
+    }
+    forward::<V6>(ctx, &packet, port.service, transport)
 }
 
 /// Drops VXLAN to this node from an address that is no member's.
@@ -151,7 +186,12 @@ fn trace_mark(ctx: &XdpContext, config: &Config) -> u32 {
 }
 
 #[inline(always)]
-fn forward(ctx: &XdpContext, packet: &Packet, service_index: u32, transport: Protocol) -> Option<u32> {
+fn forward<const V6: bool>(
+    ctx: &XdpContext,
+    packet: &Plain,
+    service_index: u32,
+    transport: Protocol,
+) -> Option<u32> {
     let config = tables::config()?;
     let service = tables::service(service_index)?;
     if service.flags.has(ServiceFlags::ENCRYPTED) {
@@ -183,18 +223,19 @@ fn forward(ctx: &XdpContext, packet: &Packet, service_index: u32, transport: Pro
     let ingress = unsafe { word::<{ offset_of!(xdp_md, ingress_ifindex) }, _>(ctx.ctx) as u32 };
     let token = token(config, ingress)?;
     let trace_mark = trace_mark(ctx, config);
-    let decision = Decision {
-        service: service_index,
-        backend: owner,
-        vtep: backend.vtep,
-        ifindex: vtep.ifindex,
-        vni: config.ingress_vni,
-        opened: 0,
-        trace_mark,
-        len: len as u32,
-    };
-    if event::wanted(config, &decision) {
-        event::report(Hook::IngressXdp, Verdict::Encapsulated, None, packet, &decision);
+    if trace_mark != 0 || config.flags.has(ConfigFlags::WATCH) {
+        let decision = Decision {
+            service: service_index,
+            backend: owner,
+            vtep: backend.vtep,
+            ifindex: vtep.ifindex,
+            vni: config.ingress_vni,
+            opened: 0,
+            trace_mark,
+            len: len as u32,
+        };
+        let whole = essaim_packet::parse_ip(&Xdp(ctx), ethernet::LEN, V6).ok()?;
+        event::report(Hook::IngressXdp, Verdict::Encapsulated, None, &whole, &decision);
         if trace_mark != 0 {
             return Some(XDP_PASS);
         }

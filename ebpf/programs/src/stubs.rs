@@ -3,6 +3,7 @@
 //! One store to `GENERATION` switches every hook of the node at once. Where a slot is empty the packet is left to the
 //! kernel.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![allow(
     clippy::inline_always,
     clippy::cast_possible_truncation,
@@ -14,10 +15,13 @@
 
 #[cfg(target_arch = "bpf")]
 mod bpf {
+    use aya_ebpf::EbpfContext as _;
     use aya_ebpf::bindings::xdp_action::XDP_PASS;
     use aya_ebpf::btf_maps::{Array, ProgramArray};
     use aya_ebpf::macros::{btf_map, classifier, xdp};
     use aya_ebpf::programs::{TcContext, XdpContext};
+    use core::arch::asm;
+    use core::ffi::c_void;
     use essaim_abi::Hook;
     use essaim_abi::maps::{GENERATIONS, HOOK_SLOTS};
 
@@ -34,39 +38,61 @@ mod bpf {
     #[btf_map]
     static TC_PROGRAMS: ProgramArray<SLOTS> = ProgramArray::new();
 
-    /// The slot of a hook in the current generation.
+    /// Calls the program in a slot that is known when the kernel compiles the stub: a direct jump, where a slot that is
+    /// computed costs an indirect one. Instructions, since the compiler would merge the calls of a `match` into one.
+    ///
+    /// # Safety
+    /// `ctx` is the program's own, `map` a program array.
     #[inline(always)]
-    fn slot(hook: Hook) -> u32 {
-        GENERATION.get(0).map_or(0, |generation| *generation * HOOK_SLOTS) + hook as u32
+    unsafe fn call<const SLOT: u32>(ctx: *mut c_void, map: *mut c_void) {
+        // SAFETY: by the contract; the helper takes three words and clobbers what a call does.
+        unsafe {
+            asm!("r3 = {slot}", "call 12", slot = const SLOT, inout("r1") ctx => _, inout("r2") map => _,
+                 out("r0") _, out("r3") _, out("r4") _, out("r5") _);
+        }
     }
 
-    #[inline(always)]
-    fn tc(ctx: &TcContext, hook: Hook) -> i32 {
-        // SAFETY: a tail call replaces this program; nothing here needs to be dropped.
-        unsafe { TC_PROGRAMS.tail_call(ctx, slot(hook)) };
-        NEXT
+    /// Goes on with the hook's program of the current generation; falls through where there is none.
+    macro_rules! go_on {
+        ($ctx:expr, $map:ident, $hook:expr) => {{
+            const SLOT: u32 = $hook as u32;
+            let ctx: *mut c_void = $ctx.as_ptr();
+            let map = (&raw const $map).cast_mut().cast();
+            let generation = GENERATION.get(0).map_or(0, |generation| *generation);
+            // SAFETY: a tail call replaces this program; nothing here needs to be dropped.
+            unsafe {
+                match generation {
+                    0 => call::<SLOT>(ctx, map),
+                    1 => call::<{ SLOT + HOOK_SLOTS }>(ctx, map),
+                    2 => call::<{ SLOT + 2 * HOOK_SLOTS }>(ctx, map),
+                    _ => call::<{ SLOT + 3 * HOOK_SLOTS }>(ctx, map),
+                }
+            }
+        }};
     }
 
     #[xdp(frags)]
     fn ingress_xdp_stub(ctx: XdpContext) -> u32 {
-        // SAFETY: as in `tc`.
-        unsafe { XDP_PROGRAMS.tail_call(&ctx, slot(Hook::IngressXdp)) };
+        go_on!(ctx, XDP_PROGRAMS, Hook::IngressXdp);
         XDP_PASS
     }
 
     #[classifier]
     fn uplink_tc_stub(ctx: TcContext) -> i32 {
-        tc(&ctx, Hook::UplinkTc)
+        go_on!(ctx, TC_PROGRAMS, Hook::UplinkTc);
+        NEXT
     }
 
     #[classifier]
     fn overlay_tc_stub(ctx: TcContext) -> i32 {
-        tc(&ctx, Hook::OverlayTc)
+        go_on!(ctx, TC_PROGRAMS, Hook::OverlayTc);
+        NEXT
     }
 
     #[classifier]
     fn endpoint_tc_stub(ctx: TcContext) -> i32 {
-        tc(&ctx, Hook::EndpointTc)
+        go_on!(ctx, TC_PROGRAMS, Hook::EndpointTc);
+        NEXT
     }
 
     #[panic_handler]

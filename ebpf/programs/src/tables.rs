@@ -53,14 +53,18 @@ pub(crate) fn is_local(address: &Addr) -> bool {
     holds(first, address) || holds(second, address)
 }
 
+/// Word by word: compared as a whole the address would be written to the stack, and read back in other widths.
 #[inline(always)]
 fn holds(bucket: u32, address: &Addr) -> bool {
-    maps::LOCAL_ADDRESSES.get(bucket).is_some_and(|bucket| {
-        bucket.ways[0] == *address
-            || bucket.ways[1] == *address
-            || bucket.ways[2] == *address
-            || bucket.ways[3] == *address
-    })
+    let Some(bucket) = maps::LOCAL_ADDRESSES.get(bucket) else {
+        return false;
+    };
+    let [a, b, c, d] = address.words;
+    let is = |way: &Addr| {
+        let words = &way.words;
+        words[3] == d && words[2] == c && words[1] == b && words[0] == a
+    };
+    is(&bucket.ways[0]) || is(&bucket.ways[1]) || is(&bucket.ways[2]) || is(&bucket.ways[3])
 }
 
 /// An entry of a table; 0 where there is none.
