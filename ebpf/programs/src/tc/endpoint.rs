@@ -30,7 +30,7 @@ fn endpoint(env: &Env<'_>) -> Outcome {
         .ok_or(DropReason::UnknownInterface)?;
     skb::pull(env.ctx);
     let header = view::<{ ethernet::LEN }>(&Skb(env.ctx), 0)?;
-    if header.mac(ethernet::SOURCE) != own.mac {
+    if !header.has_mac(ethernet::SOURCE, &own.mac) {
         return Err(DropReason::SpoofedMac);
     }
     let kind: u16 = header.get(ethernet::TYPE);
