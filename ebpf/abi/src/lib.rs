@@ -19,6 +19,7 @@ mod counters;
 mod endpoint;
 mod event;
 mod flow;
+mod front;
 pub mod maps;
 mod pod;
 mod reason;
@@ -31,6 +32,7 @@ pub use counters::Counters;
 pub use endpoint::{Endpoint, EndpointFlags, EndpointKind, LocalEndpoint, LocalEndpointFlags};
 pub use event::{Event, Hook, Verdict};
 pub use flow::{Flow, FlowFlags, FlowKey, FlowKind, FlowState, FragmentKey, FragmentPorts};
+pub use front::{FRONT_PLACES, FrontEndpoint, FrontLocal};
 pub use pod::Pod;
 pub use reason::DropReason;
 pub use service::{

@@ -25,6 +25,11 @@ pub const VTEP_BY_NUMBER: &str = "VTEP_BY_NUMBER";
 pub const ENDPOINT_BY_ADDR: &str = "ENDPOINT_BY_ADDR";
 /// Hash of `u32` interface index to [`crate::LocalEndpoint`].
 pub const ENDPOINT_BY_IFINDEX: &str = "ENDPOINT_BY_IFINDEX";
+/// Array of [`crate::FrontLocal`] by [`crate::FrontLocal::place`], looked at before [`ENDPOINT_BY_IFINDEX`]; mmapable.
+pub const FRONT_BY_IFINDEX: &str = "FRONT_BY_IFINDEX";
+/// Array of [`crate::FrontEndpoint`] by [`crate::FrontEndpoint::place`], looked at before [`ENDPOINT_BY_ADDR`] where the
+/// address is likely to be of this node: it holds no others; mmapable.
+pub const FRONT_BY_ADDR: &str = "FRONT_BY_ADDR";
 /// Array of `u32` by [`crate::LocalEndpoint::slot`]: 1 where the endpoint may have translated flows within the
 /// overlay. Set by the programs, cleared by userspace; mmapable.
 pub const TRANSLATED: &str = "TRANSLATED";

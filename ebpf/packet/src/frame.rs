@@ -135,6 +135,15 @@ impl<const N: usize> View<'_, N> {
     pub fn mac(&self, offset: usize) -> MacAddr {
         mac_of([self.get(offset), self.get(offset + 2), self.get(offset + 4)])
     }
+
+    /// Whether the Ethernet address at an offset is this one: word by word, which the compiler would do by the byte.
+    #[inline(always)]
+    pub fn has_mac(&self, offset: usize, mac: &MacAddr) -> bool {
+        let words = words_of(mac);
+        self.get::<u16>(offset) == words[0]
+            && self.get::<u16>(offset + 2) == words[1]
+            && self.get::<u16>(offset + 4) == words[2]
+    }
 }
 
 /// An Ethernet address from its three words.
@@ -144,6 +153,15 @@ fn mac_of(words: [u16; 3]) -> MacAddr {
     let [c, d] = words[1].to_ne_bytes();
     let [e, f] = words[2].to_ne_bytes();
     MacAddr([a, b, c, d, e, f])
+}
+
+/// The three words of an Ethernet address.
+#[inline(always)]
+fn words_of(mac: &MacAddr) -> [u16; 3] {
+    let at = mac.0.as_ptr();
+    // SAFETY: the address has six bytes; as in `read`.
+    let word = |index: usize| unsafe { read::<u16>(at.add(index * 2)) };
+    [word(0), word(1), word(2)]
 }
 
 /// No header is looked for beyond this offset: the verifier wants a bound on what it cannot know.
@@ -249,10 +267,10 @@ impl<'a, const N: usize> ViewMut<'a, N> {
     /// Writes an Ethernet address.
     #[inline(always)]
     pub fn put_mac(&mut self, offset: usize, mac: &MacAddr) {
-        let [a, b, c, d, e, f] = mac.0;
-        self.put(offset, u16::from_ne_bytes([a, b]));
-        self.put(offset + 2, u16::from_ne_bytes([c, d]));
-        self.put(offset + 4, u16::from_ne_bytes([e, f]));
+        let words = words_of(mac);
+        self.put(offset, words[0]);
+        self.put(offset + 2, words[1]);
+        self.put(offset + 4, words[2]);
     }
 
     /// Copies `LEN` bytes (even) of a prepared header in words of eight and two bytes.

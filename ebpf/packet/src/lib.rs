@@ -26,4 +26,4 @@ pub mod steer;
 pub mod wire;
 
 pub use frame::{Frame, FrameMut, Slice, SliceMut, View, ViewMut, Wire, load, view, view_mut};
-pub use parse::{Fragment, Packet, parse, parse_ip};
+pub use parse::{Fragment, Packet, parse, parse_into, parse_ip};

@@ -47,6 +47,24 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// No packet: every field zero.
+    pub const NOTHING: Self = Self {
+        source: Addr::UNSPECIFIED,
+        destination: Addr::UNSPECIFIED,
+        source_port: 0,
+        destination_port: 0,
+        network: 0,
+        transport: 0,
+        len: 0,
+        protocol: 0,
+        flags: 0,
+        ttl: 0,
+        v6: false,
+        dont_fragment: false,
+        fragment: Fragment::Whole,
+        id: 0,
+    };
+
     /// Whether the protocol has ports at the start of its header.
     #[inline(always)]
     pub const fn has_ports(&self) -> bool {
@@ -70,13 +88,24 @@ impl Packet {
 /// [`DropReason::Truncated`] and [`DropReason::Malformed`] where headers contradict themselves or the frame's end.
 #[inline(always)]
 pub fn parse(frame: &impl Frame) -> Result<Option<Packet>, DropReason> {
+    let mut packet = Packet::NOTHING;
+    parse_into(frame, &mut packet).map(|ip| ip.then_some(packet))
+}
+
+/// As [`parse`], to where the packet is kept: put together on the stack and copied it costs twice. Says whether it is
+/// IP; on an error the place may be half written.
+///
+/// # Errors
+/// As [`parse`].
+#[inline(always)]
+pub fn parse_into(frame: &impl Frame, packet: &mut Packet) -> Result<bool, DropReason> {
     let kind: u16 = load(frame, ethernet::TYPE)?;
     if kind == ethernet::IPV4 {
-        parse_ip(frame, ethernet::LEN, false).map(Some)
+        parse_with(frame, ethernet::LEN, false, true, packet).map(|()| true)
     } else if kind == ethernet::IPV6 {
-        parse_ip(frame, ethernet::LEN, true).map(Some)
+        parse_with(frame, ethernet::LEN, true, true, packet).map(|()| true)
     } else {
-        Ok(None)
+        Ok(false)
     }
 }
 
@@ -86,7 +115,8 @@ pub fn parse(frame: &impl Frame) -> Result<Option<Packet>, DropReason> {
 /// As [`parse`].
 #[inline(always)]
 pub fn parse_ip(frame: &impl Frame, network: usize, v6: bool) -> Result<Packet, DropReason> {
-    parse_with(frame, network, v6, true)
+    let mut packet = Packet::NOTHING;
+    parse_with(frame, network, v6, true, &mut packet).map(|()| packet)
 }
 
 /// As [`parse_ip`], extension headers not followed: for quoted packets, where each path more doubles the verifier's work.
@@ -95,20 +125,27 @@ pub fn parse_ip(frame: &impl Frame, network: usize, v6: bool) -> Result<Packet, 
 /// As [`parse`].
 #[inline(always)]
 pub(crate) fn parse_quoted(frame: &impl Frame, network: usize, v6: bool) -> Result<Packet, DropReason> {
-    parse_with(frame, network, v6, false)
+    let mut packet = Packet::NOTHING;
+    parse_with(frame, network, v6, false, &mut packet).map(|()| packet)
 }
 
 #[inline(always)]
-fn parse_with(frame: &impl Frame, network: usize, v6: bool, extensions: bool) -> Result<Packet, DropReason> {
-    let mut packet = if v6 {
-        ipv6(frame, network, extensions)?
+fn parse_with(
+    frame: &impl Frame,
+    network: usize,
+    v6: bool,
+    extensions: bool,
+    packet: &mut Packet,
+) -> Result<(), DropReason> {
+    let transport = if v6 {
+        ipv6(frame, network, extensions, packet)?
     } else {
-        ipv4(frame, network)?
+        ipv4(frame, network, packet)?
     };
+    packet.transport = transport as u16;
     if packet.fragment == Fragment::Later {
-        return Ok(packet);
+        return Ok(());
     }
-    let transport = packet.transport as usize;
     if packet.has_ports() || packet.icmp_type().is_some() {
         let ports: View<'_, 4> = view(frame, transport)?;
         packet.source_port = ports.get(0);
@@ -122,11 +159,12 @@ fn parse_with(frame: &impl Frame, network: usize, v6: bool, extensions: bool) ->
             packet.destination_port = load(frame, transport + 4).unwrap_or(0);
         }
     }
-    Ok(packet)
+    Ok(())
 }
 
+/// Reads an IPv4 header; the offset of what follows.
 #[inline(always)]
-fn ipv4(frame: &impl Frame, network: usize) -> Result<Packet, DropReason> {
+fn ipv4(frame: &impl Frame, network: usize, packet: &mut Packet) -> Result<usize, DropReason> {
     let header: View<'_, { ipv4::LEN }> = view(frame, network)?;
     let first: u8 = header.get(0);
     let header_len = ((first & 15) as usize) << 2;
@@ -138,18 +176,13 @@ fn ipv4(frame: &impl Frame, network: usize) -> Result<Packet, DropReason> {
         return Err(DropReason::Malformed);
     }
     let fragment: u16 = header.get(ipv4::FRAGMENT);
-    Ok(Packet {
+    *packet = Packet {
         source: Addr::v4(header.get(ipv4::SOURCE)),
         destination: Addr::v4(header.get(ipv4::DESTINATION)),
-        source_port: 0,
-        destination_port: 0,
         network: network as u16,
-        transport: (network + header_len) as u16,
         len,
         protocol: header.get(ipv4::PROTOCOL),
-        flags: 0,
         ttl: header.get(ipv4::TTL),
-        v6: false,
         dont_fragment: fragment & ipv4::DF != 0,
         fragment: if fragment & ipv4::OFFSET != 0 {
             Fragment::Later
@@ -159,69 +192,70 @@ fn ipv4(frame: &impl Frame, network: usize) -> Result<Packet, DropReason> {
             Fragment::Whole
         },
         id: u32::from(header.get::<u16>(ipv4::ID)),
-    })
+        ..Packet::NOTHING
+    };
+    Ok(network + header_len)
 }
 
+/// Reads an IPv6 header and what extends it; the offset of what follows.
 #[inline(always)]
-fn ipv6(frame: &impl Frame, network: usize, extensions: bool) -> Result<Packet, DropReason> {
+fn ipv6(
+    frame: &impl Frame,
+    network: usize,
+    extensions: bool,
+    packet: &mut Packet,
+) -> Result<usize, DropReason> {
     let header: View<'_, { ipv6::LEN }> = view(frame, network)?;
     if header.get::<u8>(0) >> 4 != 6 {
         return Err(DropReason::Malformed);
     }
-    let mut packet = Packet {
+    *packet = Packet {
         source: header.address6(ipv6::SOURCE),
         destination: header.address6(ipv6::DESTINATION),
-        source_port: 0,
-        destination_port: 0,
         network: network as u16,
-        transport: 0,
         len: u16::from_be(header.get(ipv6::PAYLOAD_LEN)).saturating_add(ipv6::LEN as u16),
         protocol: header.get(ipv6::NEXT),
-        flags: 0,
         ttl: header.get(ipv6::HOP_LIMIT),
         v6: true,
         dont_fragment: true,
-        fragment: Fragment::Whole,
-        id: 0,
+        ..Packet::NOTHING
     };
     let mut at = network + ipv6::LEN;
     if !extensions {
-        packet.transport = at as u16;
-        return Ok(packet);
+        return Ok(at);
     }
+    let mut next = packet.protocol;
     for _ in 0..ipv6::MAX_EXTENSIONS {
-        let kind = packet.protocol;
-        if kind == ipv6::FRAGMENT {
+        if next == ipv6::FRAGMENT {
             let extension: View<'_, 8> = view(frame, at)?;
-            packet.protocol = extension.get(0);
+            next = extension.get(0);
             packet.id = extension.get(4);
             let offset = u16::from_be(extension.get(2));
+            at += 8;
             if offset & 0xfff8 != 0 {
                 packet.fragment = Fragment::Later;
-                at += 8;
                 break;
             }
             if offset & 1 != 0 {
                 packet.fragment = Fragment::First;
             }
-            at += 8;
-        } else if kind == ipv6::HOP_BY_HOP || kind == ipv6::ROUTING || kind == ipv6::DESTINATION_OPTIONS {
+        } else if next == ipv6::HOP_BY_HOP || next == ipv6::ROUTING || next == ipv6::DESTINATION_OPTIONS {
             let extension: View<'_, 2> = view(frame, at)?;
-            packet.protocol = extension.get(0);
+            next = extension.get(0);
             at += ((extension.get::<u8>(1) as usize) << 3) + 8;
         } else {
             break;
         }
     }
+    packet.protocol = next;
     if matches!(
-        packet.protocol,
+        next,
         ipv6::FRAGMENT | ipv6::HOP_BY_HOP | ipv6::ROUTING | ipv6::DESTINATION_OPTIONS
     ) && packet.fragment != Fragment::Later
     {
         return Err(DropReason::Malformed);
     }
-    packet.transport = at as u16;
-    Ok(packet)
+    Ok(at)
 }
 
 #[cfg(test)]

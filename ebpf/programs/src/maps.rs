@@ -4,9 +4,9 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, 
 use aya_ebpf::macros::btf_map;
 use essaim_abi::maps as abi;
 use essaim_abi::{
-    Addr, Backend, Config, Counters, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts,
-    LOCAL_ADDRESS_BUCKETS, LocalAddressBucket, LocalEndpoint, NetnsInfo, PORT_ENTRIES, Port, Service,
-    SocketState, Vtep,
+    Addr, Backend, Config, Counters, Endpoint, FRONT_PLACES, Flow, FlowKey, FragmentKey, FragmentPorts,
+    FrontEndpoint, FrontLocal, LOCAL_ADDRESS_BUCKETS, LocalAddressBucket, LocalEndpoint, NetnsInfo,
+    PORT_ENTRIES, Port, Service, SocketState, Vtep,
 };
 
 use essaim_packet::Packet;
@@ -42,6 +42,10 @@ pub(crate) static ENDPOINT_BY_ADDR: HashMap<Addr, Endpoint, { abi::MIN_ENDPOINTS
 #[btf_map]
 pub(crate) static ENDPOINT_BY_IFINDEX: HashMap<u32, LocalEndpoint, { abi::MAX_LOCAL_ENDPOINTS as usize }> =
     HashMap::new();
+#[btf_map]
+pub(crate) static FRONT_BY_IFINDEX: Array<FrontLocal, { FRONT_PLACES as usize }, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static FRONT_BY_ADDR: Array<FrontEndpoint, { FRONT_PLACES as usize }, MMAPABLE> = Array::new();
 #[btf_map]
 pub(crate) static FLOWS: HashMap<FlowKey, Flow, { abi::MAX_FLOWS as usize }, NO_PREALLOC> = HashMap::new();
 #[btf_map]

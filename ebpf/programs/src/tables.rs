@@ -2,8 +2,8 @@
 
 use crate::maps;
 use essaim_abi::{
-    Addr, Backend, Config, Counters, DropReason, EARLIER_OWNERS, LocalAddressBucket, Port, Protocol, Service,
-    ServiceFlags, TableRef, Vtep, VtepFlags,
+    Addr, Backend, Config, Counters, DropReason, EARLIER_OWNERS, Endpoint, FrontEndpoint, FrontLocal,
+    LocalAddressBucket, LocalEndpoint, Port, Protocol, Service, ServiceFlags, TableRef, Vtep, VtepFlags,
 };
 use essaim_packet::hash;
 use essaim_packet::steer::HASH_MASK;
@@ -38,6 +38,37 @@ pub(crate) fn backend(index: u32) -> Option<&'static Backend> {
     maps::BACKENDS.get(index).filter(|backend| backend.is_alive())
 }
 
+/// The endpoint of this node behind an interface.
+#[inline(always)]
+pub(crate) fn local(ifindex: u32) -> Option<&'static LocalEndpoint> {
+    if let Some(front) = maps::FRONT_BY_IFINDEX.get(FrontLocal::place(ifindex))
+        && front.ifindex == ifindex
+    {
+        return Some(&front.local);
+    }
+    // SAFETY: the kernel keeps the entry readable for as long as the program runs.
+    unsafe { maps::ENDPOINT_BY_IFINDEX.get(ifindex) }
+}
+
+/// The endpoint of this node that has an overlay address; `None` also where only the hash knows it.
+#[inline(always)]
+pub(crate) fn near_endpoint(address: &Addr) -> Option<&'static Endpoint> {
+    maps::FRONT_BY_ADDR
+        .get(FrontEndpoint::place(address))
+        .filter(|front| front.endpoint.kind != 0 && same(&front.address, address))
+        .map(|front| &front.endpoint)
+}
+
+/// What an overlay address stands for; cheapest where that is an endpoint of this node.
+#[inline(always)]
+pub(crate) fn endpoint(address: &Addr) -> Option<&'static Endpoint> {
+    if let Some(near) = near_endpoint(address) {
+        return Some(near);
+    }
+    // SAFETY: the kernel keeps the entry readable for as long as the program runs.
+    unsafe { maps::ENDPOINT_BY_ADDR.get(address) }
+}
+
 /// The VTEP with this index, where it is in use.
 #[inline(always)]
 pub(crate) fn vtep(index: u32) -> Option<&'static Vtep> {
@@ -59,12 +90,15 @@ fn holds(bucket: u32, address: &Addr) -> bool {
     let Some(bucket) = maps::LOCAL_ADDRESSES.get(bucket) else {
         return false;
     };
-    let [a, b, c, d] = address.words;
-    let is = |way: &Addr| {
-        let words = &way.words;
-        words[3] == d && words[2] == c && words[1] == b && words[0] == a
-    };
+    let is = |way: &Addr| same(way, address);
     is(&bucket.ways[0]) || is(&bucket.ways[1]) || is(&bucket.ways[2]) || is(&bucket.ways[3])
+}
+
+/// Compares addresses, the word that differs most first.
+#[inline(always)]
+fn same(one: &Addr, other: &Addr) -> bool {
+    let (one, other) = (&one.words, &other.words);
+    one[3] == other[3] && one[2] == other[2] && one[1] == other[1] && one[0] == other[0]
 }
 
 /// An entry of a table; 0 where there is none.

@@ -141,7 +141,7 @@ impl Node {
                 mac,
                 ..LocalEndpoint::default()
             };
-            self.maps().endpoint_by_ifindex.insert(&ifindex, &local).unwrap();
+            self.set_local(ifindex, local);
             let kind = if is_node {
                 EndpointKind::ThisNode
             } else {
@@ -251,10 +251,7 @@ impl Node {
     }
 
     fn stands_for(&mut self, address: &str, endpoint: Endpoint) {
-        self.maps()
-            .endpoint_by_addr
-            .insert(&addr(address), &endpoint)
-            .unwrap();
+        self.set_endpoint(addr(address), endpoint);
     }
 
     fn fill_services(&mut self, hz: u32) {

@@ -2,8 +2,8 @@
 
 use crate::index;
 use essaim_abi::{
-    Addr, Backend, Config, Endpoint, Flow, FlowKey, LocalAddressBucket, LocalEndpoint, Port, PortFlags,
-    Protocol, Service, TableRef, Vtep,
+    Addr, Backend, Config, Endpoint, EndpointKind, FRONT_PLACES, Flow, FlowKey, FrontEndpoint, FrontLocal,
+    LocalAddressBucket, LocalEndpoint, MacAddr, Port, PortFlags, Protocol, Service, TableRef, Vtep,
 };
 use essaim_datapath::{Datapath, EventRing, Maps, Sizing};
 use nix::sched::{CloneFlags, unshare};
@@ -118,6 +118,7 @@ impl Node {
         for (key, _) in maps.endpoint_by_ifindex.entries().unwrap() {
             maps.endpoint_by_ifindex.remove(&key).unwrap();
         }
+        self.clear_fronts();
     }
 
     /// Changes the configuration.
@@ -150,18 +151,77 @@ impl Node {
 
     /// Changes an endpoint of this node.
     pub fn local(&mut self, ifindex: u32, change: impl FnOnce(&mut LocalEndpoint)) {
-        let table = &mut self.maps().endpoint_by_ifindex;
-        let mut local = table.entry(&ifindex).unwrap().unwrap();
+        let mut local = self.maps().endpoint_by_ifindex.entry(&ifindex).unwrap().unwrap();
         change(&mut local);
-        table.insert(&ifindex, &local).unwrap();
+        self.set_local(ifindex, local);
+    }
+
+    /// Writes an endpoint of this node, and the copy that programs look at first.
+    pub(crate) fn set_local(&mut self, ifindex: u32, local: LocalEndpoint) {
+        let maps = self.maps();
+        maps.endpoint_by_ifindex.insert(&ifindex, &local).unwrap();
+        let front = FrontLocal {
+            ifindex,
+            reserved: 0,
+            local,
+        };
+        maps.front_by_ifindex
+            .write(FrontLocal::place(ifindex), front)
+            .unwrap();
     }
 
     /// Writes what an overlay address stands for.
     pub fn endpoint(&mut self, address: &str, change: impl FnOnce(&mut Endpoint)) {
-        let table = &mut self.maps().endpoint_by_addr;
-        let mut endpoint = table.entry(&addr(address)).unwrap().unwrap_or_default();
+        let found = self.maps().endpoint_by_addr.entry(&addr(address)).unwrap();
+        let mut endpoint = found.unwrap_or_default();
         change(&mut endpoint);
-        table.insert(&addr(address), &endpoint).unwrap();
+        self.set_endpoint(addr(address), endpoint);
+    }
+
+    /// Writes what an address stands for, and the copy that programs look at first.
+    pub(crate) fn set_endpoint(&mut self, address: Addr, endpoint: Endpoint) {
+        let maps = self.maps();
+        maps.endpoint_by_addr.insert(&address, &endpoint).unwrap();
+        let place = FrontEndpoint::place(&address);
+        if endpoint.ifindex != 0 {
+            let front = FrontEndpoint {
+                address,
+                endpoint,
+                reserved: [0; 4],
+            };
+            maps.front_by_addr.write(place, front).unwrap();
+        } else if maps.front_by_addr.read(place).unwrap().address == address {
+            maps.front_by_addr.write(place, FrontEndpoint::default()).unwrap();
+        }
+    }
+
+    /// Puts another interface's copy in the place of this one's, as where two share a place.
+    pub fn displace_local(&mut self, ifindex: u32) {
+        let place = FrontLocal::place(ifindex);
+        let front = &mut self.maps().front_by_ifindex;
+        let mut other = front.read(place).unwrap();
+        other.ifindex += FRONT_PLACES;
+        other.local.mac = MacAddr::BROADCAST;
+        front.write(place, other).unwrap();
+    }
+
+    /// As [`Self::displace_local`], of an address.
+    pub fn displace_endpoint(&mut self, address: &str) {
+        let place = FrontEndpoint::place(&addr(address));
+        let front = &mut self.maps().front_by_addr;
+        let mut other = front.read(place).unwrap();
+        other.address.words[0] ^= 1;
+        other.endpoint.kind = EndpointKind::Tombstone as u8;
+        front.write(place, other).unwrap();
+    }
+
+    /// Empties both arrays that programs look at before the hashes, as another build's leave them.
+    pub fn clear_fronts(&mut self) {
+        let maps = self.maps();
+        for place in 0..FRONT_PLACES {
+            maps.front_by_ifindex.write(place, FrontLocal::default()).unwrap();
+            maps.front_by_addr.write(place, FrontEndpoint::default()).unwrap();
+        }
     }
 
     /// Gives a service's only slot its owner and the earlier ones; none: an empty table.

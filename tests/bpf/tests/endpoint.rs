@@ -409,6 +409,31 @@ fn a_peer_on_this_node_is_reached_directly() {
     check(&mut node, &rows);
 }
 
+/// Two interfaces or addresses may share a place in the arrays that are looked at first, and another build leaves them
+/// empty: the hashes know all.
+#[test]
+fn who_has_no_place_in_front_is_found_all_the_same() {
+    let mut node = Node::new();
+    let rows = |what: &str| {
+        ["10.1.0.12", "fd01::12"].map(|to| {
+            let row = Row::becomes(
+                &format!("{what}, {to}"),
+                sends(&udp(to, 9)),
+                udp(to, 9).framed(mac_of("10.1.0.12"), mac()),
+            );
+            row.watched(Hook::EndpointTc, Verdict::Delivered, index::TASK2)
+        })
+    };
+    node.displace_local(index::TASK1);
+    check(&mut node, &rows("another interface stands there"));
+    for address in ["10.1.0.12", "fd01::12"] {
+        node.displace_endpoint(address);
+    }
+    check(&mut node, &rows("another address stands there"));
+    node.clear_fronts();
+    check(&mut node, &rows("nobody stands there"));
+}
+
 #[test]
 fn a_peer_on_another_node_is_encapsulated() {
     let mut node = Node::new();

@@ -5,7 +5,9 @@ use crate::changes::Changes;
 use crate::image::Image;
 use crate::maps::Maps;
 use crate::state::View;
-use essaim_abi::{Backend, LocalAddressBucket, Pod, Port, Service, Vtep, VtepFlags};
+use essaim_abi::{
+    Backend, Endpoint, FrontEndpoint, FrontLocal, LocalAddressBucket, Pod, Port, Service, Vtep, VtepFlags,
+};
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 use std::time::Duration;
@@ -63,9 +65,13 @@ fn used<V>(
 /// Calls `with` with the arrays as they are.
 pub(crate) fn view<R>(maps: &Maps, with: impl FnOnce(&View<'_>) -> R) -> Result<R, DatapathError> {
     let slot = |index| maps.tables.read(index).unwrap_or(0);
+    let front_local = |place| maps.front_by_ifindex.read(place).unwrap_or_default();
+    let front_endpoint = |place| maps.front_by_addr.read(place).unwrap_or_default();
     let buckets = (0..maps.local_addresses.len()).map(|index| maps.local_addresses.read(index));
     let view = View {
         slot: &slot,
+        front_local: &front_local,
+        front_endpoint: &front_endpoint,
         config: maps.config.read(0)?,
         local_addresses: buckets.collect::<Result<Vec<LocalAddressBucket>, _>>()?,
     };
@@ -116,6 +122,7 @@ fn put(maps: &mut Maps, changes: &Changes, report: &mut ApplyReport) -> Result<(
     maps.endpoint_by_ifindex.insert_all(&changes.locals)?;
     maps.netns_by_cookie.insert_all(&changes.netns)?;
     maps.endpoint_by_addr.insert_all(&changes.endpoints)?;
+    put_front(maps, changes)?;
     for (index, port) in &changes.ports {
         maps.ports.store(*index, port, 0)?;
     }
@@ -132,6 +139,8 @@ fn put(maps: &mut Maps, changes: &Changes, report: &mut ApplyReport) -> Result<(
         + changes.locals.len()
         + changes.netns.len()
         + changes.endpoints.len()
+        + changes.front_locals.len()
+        + changes.front_endpoints.len()
         + changes.ports.len()
         + changes.local_addresses.len()
         + usize::from(changes.config.is_some());
@@ -171,6 +180,22 @@ fn remove(maps: &mut Maps, changes: &Changes, report: &mut ApplyReport) -> Resul
         + changes.vtep_by_addr_gone.len()
         + changes.vtep_by_number_gone.len()
         + changes.vteps_gone.len();
+    Ok(())
+}
+
+/// Each entry is out of use while it changes: packets go by the hash meanwhile.
+fn put_front(maps: &mut Maps, changes: &Changes) -> Result<(), DatapathError> {
+    const IFINDEX: usize = offset_of!(FrontLocal, ifindex);
+    /// The eight bytes that the kind lies in.
+    const KIND: usize = (offset_of!(FrontEndpoint, endpoint) + offset_of!(Endpoint, kind)) / 8 * 8;
+    for (place, entry) in &changes.front_locals {
+        maps.front_by_ifindex.store_u64(*place, IFINDEX, 0)?;
+        maps.front_by_ifindex.store(*place, entry, IFINDEX)?;
+    }
+    for (place, entry) in &changes.front_endpoints {
+        maps.front_by_addr.store_u64(*place, KIND, 0)?;
+        maps.front_by_addr.store(*place, entry, KIND)?;
+    }
     Ok(())
 }
 

@@ -3,7 +3,8 @@
 use crate::image::Image;
 use crate::local_addresses::Placement;
 use essaim_abi::{
-    Addr, Backend, BackendState, Config, Endpoint, LocalEndpoint, NetnsInfo, Port, Service, Vtep,
+    Addr, Backend, BackendState, Config, Endpoint, FrontEndpoint, FrontLocal, LocalEndpoint, NetnsInfo, Port,
+    Service, Vtep,
 };
 use std::collections::BTreeMap;
 
@@ -28,6 +29,10 @@ pub(crate) struct Changes {
     pub(crate) endpoints: Vec<(Addr, Endpoint)>,
     /// How many of `endpoints` are new.
     pub(crate) new_endpoints: usize,
+    /// By place; after what they are copies of, and emptied before that goes.
+    pub(crate) front_locals: Vec<(u32, FrontLocal)>,
+    /// As `front_locals`.
+    pub(crate) front_endpoints: Vec<(u32, FrontEndpoint)>,
     pub(crate) ports: Vec<(u32, Port)>,
     pub(crate) local_addresses: Vec<Placement>,
     pub(crate) ports_gone: Vec<u32>,
@@ -83,6 +88,8 @@ impl Changes {
             vtep_by_number_gone: keys(gone(&old.vtep_by_number, &new.vtep_by_number)),
             vteps_gone: gone(&old.vteps, &new.vteps),
             lists: Vec::new(),
+            front_locals: Vec::new(),
+            front_endpoints: Vec::new(),
             local_addresses: Vec::new(),
             config: None,
         }

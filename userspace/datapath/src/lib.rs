@@ -13,6 +13,7 @@ mod counters;
 mod datapath;
 mod error;
 mod events;
+mod front;
 mod generation;
 mod heap;
 mod image;

@@ -5,8 +5,8 @@ use crate::table::{CounterArray, Table};
 use crate::{DatapathError, syscall};
 use essaim_abi::maps;
 use essaim_abi::{
-    Addr, Backend, Config, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, LocalAddressBucket,
-    LocalEndpoint, NetnsInfo, Port, Service, Vtep,
+    Addr, Backend, Config, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, FrontEndpoint, FrontLocal,
+    LocalAddressBucket, LocalEndpoint, NetnsInfo, Port, Service, Vtep,
 };
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -38,6 +38,10 @@ pub struct Maps {
     pub endpoint_by_addr: Table<Addr, Endpoint>,
     /// [`maps::ENDPOINT_BY_IFINDEX`].
     pub endpoint_by_ifindex: Table<u32, LocalEndpoint>,
+    /// [`maps::FRONT_BY_IFINDEX`].
+    pub front_by_ifindex: MappedArray<FrontLocal>,
+    /// [`maps::FRONT_BY_ADDR`].
+    pub front_by_addr: MappedArray<FrontEndpoint>,
     /// [`maps::NETNS_BY_COOKIE`].
     pub netns_by_cookie: Table<u64, NetnsInfo>,
     /// [`maps::FLOWS`].
@@ -85,6 +89,8 @@ impl Maps {
             vtep_by_number: MappedArray::new(maps::VTEP_BY_NUMBER, fd(maps::VTEP_BY_NUMBER)?)?,
             endpoint_by_addr: Table::new(maps::ENDPOINT_BY_ADDR, fd(maps::ENDPOINT_BY_ADDR)?)?,
             endpoint_by_ifindex: Table::new(maps::ENDPOINT_BY_IFINDEX, fd(maps::ENDPOINT_BY_IFINDEX)?)?,
+            front_by_ifindex: MappedArray::new(maps::FRONT_BY_IFINDEX, fd(maps::FRONT_BY_IFINDEX)?)?,
+            front_by_addr: MappedArray::new(maps::FRONT_BY_ADDR, fd(maps::FRONT_BY_ADDR)?)?,
             netns_by_cookie: Table::new(maps::NETNS_BY_COOKIE, fd(maps::NETNS_BY_COOKIE)?)?,
             flows: Table::new(maps::FLOWS, fd(maps::FLOWS)?)?,
             half_open_flows: Table::new(maps::HALF_OPEN_FLOWS, fd(maps::HALF_OPEN_FLOWS)?)?,

@@ -20,6 +20,9 @@ const WRITTEN_BY_PROGRAMS: [&str; 4] = [
     maps::TRANSLATED,
 ];
 
+/// Copies of what other maps hold, in places that another build may count in another way: the next plan fills them.
+const MADE_ANEW: [&str; 2] = [maps::FRONT_BY_IFINDEX, maps::FRONT_BY_ADDR];
+
 /// Maps that are replaced: the old one and the new one by name.
 pub(crate) type Replaced<'a> = BTreeMap<&'a str, (&'a OwnedFd, &'a OwnedFd)>;
 
@@ -30,7 +33,7 @@ pub(crate) type Replaced<'a> = BTreeMap<&'a str, (&'a OwnedFd, &'a OwnedFd)>;
 pub(crate) fn copy(replaced: &Replaced<'_>) -> Result<(), DatapathError> {
     for (name, (old, new)) in replaced {
         let (from, to) = (spec(name, old)?, spec(name, new)?);
-        if can_copy(&from, &to) {
+        if can_copy(&from, &to) && !MADE_ANEW.contains(name) {
             each_batch(name, old, |keys, values| {
                 let (keys, values) = fitting(&from, &to, keys, values);
                 update_batch(*new, &keys, &values).map_err(syscall("copy into map", name))
@@ -182,6 +185,14 @@ mod tests {
         update(&old, &[0; 4], &[1; 8]).unwrap();
         copy(&Replaced::from([("ANY", (&old, &new))])).unwrap();
         assert_eq!(value(&new, &[0; 40], 8), None);
+    }
+
+    #[test]
+    fn the_fronts_of_another_build_start_empty() {
+        let (old, new) = (map(ARRAY, 8, 1), map(ARRAY, 16, 1));
+        update(&old, &[0; 4], &[1; 8]).unwrap();
+        copy(&Replaced::from([(maps::FRONT_BY_ADDR, (&old, &new))])).unwrap();
+        assert_eq!(value(&new, &[0; 4], 16), Some(vec![0; 16]));
     }
 
     #[test]

@@ -5,12 +5,13 @@ mod tests;
 
 use crate::DatapathError;
 use crate::changes::Changes;
+use crate::front::Front;
 use crate::image::{self, Allocators, Capacity, Environment, Image, Lists};
 use crate::indices::{IN_FLIGHT, Indices};
 use crate::local_addresses;
 use crate::regions::Regions;
 use essaim_abi::maps::ENDPOINT_BY_ADDR;
-use essaim_abi::{Config, LocalAddressBucket};
+use essaim_abi::{Config, FrontEndpoint, FrontLocal, LocalAddressBucket};
 use essaim_model::{AttachmentKey, DesiredState, NodeFacts, ServiceName, ServicePlan};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub(crate) struct State {
     applied: Option<Applied>,
     services: BTreeMap<ServiceName, (Arc<ServicePlan>, Image)>,
     endpoints: usize,
+    front_locals: Front<FrontLocal>,
+    front_endpoints: Front<FrontEndpoint>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +44,10 @@ struct Applied {
 pub(crate) struct View<'a> {
     /// Reads a slot of the tables.
     pub(crate) slot: &'a dyn Fn(u32) -> u32,
+    /// Reads a place of [`essaim_abi::maps::FRONT_BY_IFINDEX`].
+    pub(crate) front_local: &'a dyn Fn(u32) -> FrontLocal,
+    /// Reads a place of [`essaim_abi::maps::FRONT_BY_ADDR`].
+    pub(crate) front_endpoint: &'a dyn Fn(u32) -> FrontEndpoint,
     pub(crate) config: Config,
     pub(crate) local_addresses: Vec<LocalAddressBucket>,
 }
@@ -78,7 +85,10 @@ impl State {
             allocators.slots.restore(local.slot, Some(*ifindex), 1);
         }
         let endpoints = found.endpoints.len();
+        let (front_locals, front_endpoints) = (Front::of(&found.locals), Front::of(&found.endpoints));
         Self {
+            front_locals,
+            front_endpoints,
             allocators,
             found: Some(found),
             applied: None,
@@ -167,6 +177,11 @@ impl State {
 
         let mut changes = Changes::between(&old, &new);
         changes.lists = lists.writes;
+        self.front_locals.change(&changes.locals, &changes.locals_gone);
+        changes.front_locals = self.front_locals.stores(view.front_local);
+        self.front_endpoints
+            .change(&changes.endpoints, &changes.endpoints_gone);
+        changes.front_endpoints = self.front_endpoints.stores(view.front_endpoint);
         self.release(&changes, now);
         self.count_endpoints(&changes)?;
         let mut buckets = view.local_addresses.clone();

@@ -2,6 +2,7 @@
 
 use crate::DatapathError;
 use crate::changes::Changes;
+use crate::front::FrontEntry;
 use crate::links::Attachment;
 use crate::maps::Maps;
 use essaim_abi::{Protocol, maps as names};
@@ -69,6 +70,8 @@ pub(crate) fn differences(maps: &Maps, changes: &Changes) -> Result<Vec<Differen
     found.expected(names::ENDPOINT_BY_IFINDEX, &changes.locals, text);
     found.expected(names::NETNS_BY_COOKIE, &changes.netns, ToString::to_string);
     found.expected(names::ENDPOINT_BY_ADDR, &changes.endpoints, ToString::to_string);
+    found.front(names::FRONT_BY_IFINDEX, &changes.front_locals);
+    found.front(names::FRONT_BY_ADDR, &changes.front_endpoints);
     found.expected(names::PORTS, &changes.ports, |index| port(*index));
     if let Some(config) = &changes.config {
         found.expected(names::CONFIG, &[(0, *config)], text);
@@ -132,6 +135,17 @@ impl Found {
     fn expected<K, V: Debug>(&mut self, place: &str, entries: &[(K, V)], name: impl Fn(&K) -> String) {
         for (key, value) in entries {
             self.push(place, name(key), Problem::Expected(format!("{value:?}")));
+        }
+    }
+
+    fn front<E: FrontEntry>(&mut self, place: &str, entries: &[(u32, E)]) {
+        for (number, entry) in entries {
+            let problem = if *entry == E::default() {
+                Problem::Superfluous
+            } else {
+                Problem::Expected(format!("{entry:?}"))
+            };
+            self.push(place, format!("place {number}"), problem);
         }
     }
 

@@ -25,12 +25,10 @@ fn endpoint_tc(ctx: TcContext) -> i32 {
 
 #[inline(always)]
 fn endpoint(env: &Env<'_>) -> Outcome {
-    // SAFETY: the value is not kept beyond this program.
-    let own = unsafe { maps::ENDPOINT_BY_IFINDEX.get(skb::ifindex(env.ctx)) }
-        .ok_or(DropReason::UnknownInterface)?;
+    let own = tables::local(skb::ifindex(env.ctx)).ok_or(DropReason::UnknownInterface)?;
     skb::pull(env.ctx);
     let header = view::<{ ethernet::LEN }>(&Skb(env.ctx), 0)?;
-    if header.mac(ethernet::SOURCE) != own.mac {
+    if !header.has_mac(ethernet::SOURCE, &own.mac) {
         return Err(DropReason::SpoofedMac);
     }
     let kind: u16 = header.get(ethernet::TYPE);
@@ -62,10 +60,14 @@ fn endpoint(env: &Env<'_>) -> Outcome {
     {
         return env.call(TC_ICMP_ERROR, [1, 0, 0, 0, Hook::EndpointTc as u32]);
     }
+    // Replies within the overlay are rare, and the endpoint's word tells where there can be none.
+    let translated = may_be_translated(own.slot);
+    if !translated && let Some(to) = tables::near_endpoint(&packet.destination) {
+        return here(env, own, packet, to);
+    }
     // SAFETY: the value is not kept beyond this program.
     let to = unsafe { maps::ENDPOINT_BY_ADDR.get(packet.destination) };
-    // Replies within the overlay are rare, and the endpoint's word tells where there can be none.
-    let maybe_reply = to.is_none_or(|to| to.kind != EndpointKind::Vip as u8 && may_be_translated(own.slot));
+    let maybe_reply = to.is_none_or(|to| to.kind != EndpointKind::Vip as u8 && translated);
     if maybe_reply && is_reply(packet) {
         return env.call(TC_REPLY, [0, 0, 0, 0, Hook::EndpointTc as u32]);
     }
@@ -149,6 +151,25 @@ fn solicitation(env: &Env<'_>, own: &LocalEndpoint) -> Outcome {
     back(env)
 }
 
+/// To an endpoint of this node.
+#[inline(always)]
+fn here(env: &Env<'_>, own: &LocalEndpoint, packet: &mut Packet, to: &Endpoint) -> Outcome {
+    if to.kind == EndpointKind::ThisNode as u8 {
+        guard(env, packet)?;
+    } else if to.vni != own.vni && !own.flags.has(LocalEndpointFlags::NODE) {
+        return Err(DropReason::NotInNetwork);
+    }
+    vip::restore(env, packet, to.slot)?;
+    let decision = Decision {
+        ifindex: to.ifindex,
+        vni: to.vni,
+        backend: to.backend,
+        ..Decision::default()
+    };
+    env.report(Verdict::Delivered, None, packet, &decision);
+    into_endpoint(env, to.ifindex, &to.mac, &own.mac)
+}
+
 /// To an overlay address.
 #[inline(always)]
 fn within(env: &Env<'_>, own: &LocalEndpoint, packet: &mut Packet, to: &Endpoint) -> Outcome {
@@ -162,20 +183,7 @@ fn within(env: &Env<'_>, own: &LocalEndpoint, packet: &mut Packet, to: &Endpoint
         return Err(DropReason::NotInNetwork);
     }
     match kind {
-        EndpointKind::Local | EndpointKind::ThisNode => {
-            if kind == EndpointKind::ThisNode {
-                guard(env, packet)?;
-            }
-            vip::restore(env, packet, to.slot)?;
-            let decision = Decision {
-                ifindex: to.ifindex,
-                vni: to.vni,
-                backend: to.backend,
-                ..Decision::default()
-            };
-            env.report(Verdict::Delivered, None, packet, &decision);
-            into_endpoint(env, to.ifindex, &to.mac, &own.mac)
-        }
+        EndpointKind::Local | EndpointKind::ThisNode => here(env, own, packet, to),
         EndpointKind::Remote | EndpointKind::OtherNode => {
             if kind == EndpointKind::OtherNode {
                 guard(env, packet)?;

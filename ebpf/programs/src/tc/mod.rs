@@ -44,8 +44,8 @@ use crate::event::{self, Decision};
 use crate::{context, maps, tables};
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::programs::TcContext;
-use essaim_abi::{Addr, Config, ConfigFlags, DropReason, Hook, Verdict};
-use essaim_packet::{Fragment, Packet, quote};
+use essaim_abi::{Config, ConfigFlags, DropReason, Hook, Verdict};
+use essaim_packet::{Packet, quote};
 use skb::Skb;
 
 /// `TCX_NEXT`, and `TC_ACT_UNSPEC` of clsact: the kernel goes on with the packet.
@@ -75,7 +75,7 @@ impl<'a> Env<'a> {
             0
         };
         if (trace_mark != 0 || config.flags.has(ConfigFlags::WATCH))
-            && let Err(_) = set_aside(0, &NO_PACKET)
+            && let Err(_) = set_aside(0, &Packet::NOTHING)
         {
             return None;
         }
@@ -96,13 +96,28 @@ impl<'a> Env<'a> {
     #[inline(always)]
     fn packet(&self) -> Result<&'static mut Packet, DropReason> {
         skb::pull(self.ctx);
-        match essaim_packet::parse(&Skb(self.ctx))? {
-            Some(packet) if u32::from(packet.network) + u32::from(packet.len) > skb::len(self.ctx) => {
+        let place = maps::PACKETS.get_ptr_mut(0).ok_or(DropReason::HelperFailed)?;
+        // SAFETY: this CPU's own; no other packet is handled on it before this one is done.
+        let packet = context::forget(unsafe { &mut *place });
+        let read = match essaim_packet::parse_into(&Skb(self.ctx), packet) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(DropReason::UnsupportedEtherType),
+            Err(reason) => Err(reason),
+        };
+        let packet = context::forget(packet);
+        let read = read.and_then(|()| {
+            if u32::from(packet.network) + u32::from(packet.len) > skb::len(self.ctx) {
                 Err(DropReason::Truncated)
+            } else {
+                Ok(())
             }
-            Some(packet) => set_aside(0, &packet),
-            None => Err(DropReason::UnsupportedEtherType),
+        });
+        if let Err(reason) = read {
+            // Half a packet is not reported.
+            *packet = Packet::NOTHING;
+            return Err(reason);
         }
+        Ok(packet)
     }
 
     /// The packet that an ICMP error quotes; `None` where it has no ports to go by.
@@ -173,21 +188,3 @@ fn set_aside(place: u32, packet: &Packet) -> Result<&'static mut Packet, DropRea
     *place = *packet;
     Ok(context::forget(place))
 }
-
-/// What is reported of a packet that cannot be read.
-const NO_PACKET: Packet = Packet {
-    source: Addr::UNSPECIFIED,
-    destination: Addr::UNSPECIFIED,
-    source_port: 0,
-    destination_port: 0,
-    network: 0,
-    transport: 0,
-    len: 0,
-    protocol: 0,
-    flags: 0,
-    ttl: 0,
-    v6: false,
-    dont_fragment: false,
-    fragment: Fragment::Whole,
-    id: 0,
-};

@@ -5,7 +5,7 @@ use super::edge::backend_words;
 use super::skb::{self, Skb};
 use super::{Env, Outcome, translate, vip};
 use crate::event::Decision;
-use crate::maps;
+use crate::{maps, tables};
 use aya_ebpf::bindings::{BPF_F_TUNINFO_IPV6, bpf_tunnel_key};
 use aya_ebpf::helpers::generated::bpf_skb_get_tunnel_key;
 use aya_ebpf::macros::classifier;
@@ -68,9 +68,7 @@ fn inner(env: &Env<'_>) -> Outcome {
             return steered(env, packet, &steering, vtep);
         }
     }
-    // SAFETY: the value is not kept beyond this program.
-    let endpoint =
-        unsafe { maps::ENDPOINT_BY_ADDR.get(packet.destination) }.ok_or(DropReason::UnknownDestination)?;
+    let endpoint = tables::endpoint(&packet.destination).ok_or(DropReason::UnknownDestination)?;
     if endpoint.vni != vni {
         return Err(DropReason::UnknownVni);
     }

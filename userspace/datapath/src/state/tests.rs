@@ -1,5 +1,7 @@
 use super::*;
-use essaim_abi::{Backend, BackendState, Endpoint, EndpointKind, Protocol, Service};
+use essaim_abi::{
+    Backend, BackendState, Endpoint, EndpointKind, FrontEndpoint, FrontLocal, Protocol, Service,
+};
 use essaim_model::TaskState;
 use proptest::prelude::*;
 
@@ -23,6 +25,8 @@ struct Memory {
     tables: Vec<u32>,
     config: Config,
     local_addresses: Vec<LocalAddressBucket>,
+    front_locals: BTreeMap<u32, FrontLocal>,
+    front_endpoints: BTreeMap<u32, FrontEndpoint>,
 }
 
 impl Memory {
@@ -32,6 +36,8 @@ impl Memory {
             tables: vec![0; CAPACITY.tables as usize],
             config: Config::default(),
             local_addresses: vec![LocalAddressBucket::default(); 256],
+            front_locals: BTreeMap::new(),
+            front_endpoints: BTreeMap::new(),
         }
     }
 
@@ -43,8 +49,12 @@ impl Memory {
         now: Instant,
     ) -> Result<Changes, DatapathError> {
         let slot = |index: u32| self.tables[index as usize];
+        let front_local = |place: u32| self.front_locals.get(&place).copied().unwrap_or_default();
+        let front_endpoint = |place: u32| self.front_endpoints.get(&place).copied().unwrap_or_default();
         let view = View {
             slot: &slot,
+            front_local: &front_local,
+            front_endpoint: &front_endpoint,
             config: self.config,
             local_addresses: self.local_addresses.clone(),
         };
@@ -63,6 +73,8 @@ impl Memory {
         self.image.locals.extend(changes.locals);
         self.image.netns.extend(changes.netns);
         self.image.endpoints.extend(changes.endpoints);
+        self.front_locals.extend(changes.front_locals);
+        self.front_endpoints.extend(changes.front_endpoints);
         self.image.ports.extend(changes.ports);
         self.config = changes.config.unwrap_or(self.config);
         for placement in changes.local_addresses {
@@ -192,6 +204,15 @@ fn a_plan_becomes_entries_that_point_at_each_other() {
         memory.image.netns[&u64::from(plans::FIRST_IFINDEX)].vnis[..2],
         [4097, 0]
     );
+    // The programs find both without a search.
+    let front = memory.front_locals[&FrontLocal::place(plans::FIRST_IFINDEX)];
+    assert_eq!(
+        (front.ifindex, front.local),
+        (plans::FIRST_IFINDEX, memory.image.locals[&plans::FIRST_IFINDEX])
+    );
+    let address = "10.0.0.66".parse::<std::net::IpAddr>().unwrap().into();
+    let front = memory.front_endpoints[&FrontEndpoint::place(&address)];
+    assert_eq!((front.address, front.endpoint), (address, endpoint("10.0.0.66")));
 }
 
 #[test]
@@ -323,6 +344,12 @@ proptest! {
             fresh.store(changes);
             prop_assert_eq!(memory.image.endpoints.keys().collect::<Vec<_>>(), fresh.image.endpoints.keys().collect::<Vec<_>>());
             prop_assert_eq!(memory.image.locals.keys().collect::<Vec<_>>(), fresh.image.locals.keys().collect::<Vec<_>>());
+            prop_assert!(memory.front_locals.values().filter(|front| front.ifindex != 0).all(
+                |front| memory.image.locals.get(&front.ifindex) == Some(&front.local)
+            ));
+            prop_assert!(memory.front_endpoints.values().filter(|front| front.endpoint.kind != 0).all(
+                |front| memory.image.endpoints.get(&front.address) == Some(&front.endpoint)
+            ));
             prop_assert_eq!(memory.image.services.len(), fresh.image.services.len());
             for service in fresh.image.services.values() {
                 let ours = memory.image.services.values().find(|other| other.id == service.id).unwrap();
