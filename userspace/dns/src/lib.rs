@@ -1,12 +1,19 @@
 //! The embedded DNS of every task.
+#![deny(unsafe_code)]
 
 mod asker;
+mod cache;
+mod counters;
 mod resolv_conf;
+mod respond;
 mod server;
+mod shuffle;
+mod upstream;
 mod wire;
 mod zone;
 
 pub use asker::{AskerId, AskerInfo, Outside};
+pub use counters::Counters;
 pub use resolv_conf::{DNS_PORT, RESOLVER_ADDRESS, resolv_conf, upstreams_of};
-pub use server::{Counters, DnsServer, OpenError, ServerError, open_sockets};
-pub use zone::Zone;
+pub use server::{DnsServer, OpenError, ServerError, open_sockets};
+pub use zone::{ANSWER_TTL, DENIAL_TTL, Zone};
