@@ -107,9 +107,7 @@ impl Cache {
         }
         let entry = self.young.get(bytes)?;
         if entry.until <= now {
-            if let Some((key, entry)) = self.young.remove_entry(bytes) {
-                self.young_size = self.young_size.saturating_sub(entry.size(&key));
-            }
+            self.remove_young(bytes);
             return None;
         }
         let age = now.saturating_duration_since(entry.since).as_secs();
@@ -142,10 +140,19 @@ impl Cache {
             since: now,
             until: now + lifetime,
         };
+        // What it takes the place of must not come to light again when it has run out.
         self.old.remove(key.as_bytes());
+        self.remove_young(key.as_bytes());
         self.put(key.as_bytes().into(), entry);
     }
 
+    fn remove_young(&mut self, key: &[u8]) {
+        if let Some((key, entry)) = self.young.remove_entry(key) {
+            self.young_size = self.young_size.saturating_sub(entry.size(&key));
+        }
+    }
+
+    /// Adds an entry whose key is in neither generation.
     fn put(&mut self, key: Box<[u8]>, entry: Entry) {
         let size = entry.size(&key);
         if size > self.half {
@@ -156,12 +163,7 @@ impl Cache {
             self.young_size = 0;
         }
         self.young_size += size;
-        let key_length = key.len();
-        if let Some(former) = self.young.insert(key, entry) {
-            let former =
-                ENTRY_OVERHEAD + key_length + former.answer.as_ref().map_or(0, |answer| answer.size());
-            self.young_size = self.young_size.saturating_sub(former);
-        }
+        self.young.insert(key, entry);
     }
 
     /// How many questions something is kept about.

@@ -261,3 +261,6 @@ fn write_denial(reply: &mut Reply<'_>, zone: &Zone) {
     let data: [&[u8]; 6] = [&[0, 0], &serial, &refresh, &retry, &expire, &minimum];
     reply.authority(Owner::Root, kind::SOA, DENIAL_TTL, &data);
 }
+
+#[cfg(test)]
+mod tests;
