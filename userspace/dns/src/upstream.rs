@@ -8,6 +8,7 @@ mod stored;
 mod tests;
 
 pub(crate) use accept::{Accepted, Sent, accept};
+pub(crate) use exchange::Patience;
 pub(crate) use forwarder::{Ask, Forwarder};
 pub(crate) use stored::Stored;
 

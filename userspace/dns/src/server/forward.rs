@@ -4,7 +4,7 @@ use super::batch::LARGEST_REPLY;
 use super::shared::{Asker, Crowded, Permit, Shared};
 use crate::counters::CounterBlock;
 use crate::respond::{Transport, refuse};
-use crate::upstream::{Ask, Forwarder, Servers};
+use crate::upstream::{Ask, Forwarder, Patience, Servers};
 use crate::wire::{Query, Rcode};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(crate) struct Forwarding {
 
 impl Forwarding {
     pub(crate) fn new(runtime: Handle, shared: Arc<Shared>) -> Self {
-        let forwarder = Arc::new(Forwarder::new(shared.clone()));
+        let forwarder = Arc::new(Forwarder::new(shared.clone(), Patience::USUAL));
         Self {
             runtime,
             shared,

@@ -10,10 +10,24 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// How long all servers together have: a second less than a C library waits for us, so that it hears of the failure.
-pub(super) const DEADLINE: Duration = Duration::from_secs(4);
-/// How long a server has before it is asked again: one lost datagram is made good well before the deadline.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long upstream servers are waited for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// How long all servers together have.
+    pub(crate) deadline: Duration,
+    /// How long a server has before it is asked again.
+    pub(crate) retry: Duration,
+}
+
+impl Patience {
+    /// A second less than a C library waits for us, so that it hears of the failure; one or two lost datagrams are
+    /// made good before.
+    pub(crate) const USUAL: Self = Self {
+        deadline: Duration::from_secs(4),
+        retry: Duration::from_secs(1),
+    };
+}
+
 /// How many messages that are no answer are read from a server before it is given up.
 const MOST_STRAY: usize = 16;
 
@@ -27,12 +41,12 @@ pub(crate) struct Asked {
     pub(crate) dnssec_ok: bool,
 }
 
-/// Asks all servers at once; the first answer or denial counts. Nothing where none has one within [`DEADLINE`].
-pub(super) async fn exchange(servers: &[SocketAddr], asked: &Asked) -> Option<Stored> {
+/// Asks all servers at once; the first answer or denial counts. Nothing where none has one in time.
+pub(super) async fn exchange(servers: &[SocketAddr], asked: &Asked, patience: Patience) -> Option<Stored> {
     let mut running = JoinSet::new();
     for server in servers {
         let (server, asked) = (*server, asked.clone());
-        running.spawn(async move { ask(server, &asked).await });
+        running.spawn(async move { ask(server, &asked, patience.retry).await });
     }
     let first = async {
         while let Some(ended) = running.join_next().await {
@@ -46,19 +60,19 @@ pub(super) async fn exchange(servers: &[SocketAddr], asked: &Asked) -> Option<St
         None
     };
     // What still runs ends with the set.
-    timeout(DEADLINE, first).await.ok().flatten()
+    timeout(patience.deadline, first).await.ok().flatten()
 }
 
 /// Asks one server until it answers: with EDNS, then without where it does not understand; over TCP where the answer
 /// is too long for UDP.
-async fn ask(server: SocketAddr, asked: &Asked) -> io::Result<Option<Stored>> {
+async fn ask(server: SocketAddr, asked: &Asked, retry: Duration) -> io::Result<Option<Stored>> {
     let mut edns = Some(Edns {
         size: OWN_UDP_SIZE,
         dnssec_ok: asked.dnssec_ok,
     });
     loop {
         let (sent, message) = question(asked, edns)?;
-        match over_udp(server, &sent, &message).await? {
+        match over_udp(server, &sent, &message, retry).await? {
             Accepted::Answer(stored) => return Ok(Some(stored)),
             Accepted::Truncated => {
                 return Ok(match over_tcp(server, &sent, &message).await? {
@@ -89,7 +103,7 @@ fn question(asked: &Asked, edns: Option<Edns>) -> io::Result<(Sent, Vec<u8>)> {
 }
 
 /// Asks again and again, from one random port, until something comes that is an answer, or too much that is none.
-async fn over_udp(server: SocketAddr, sent: &Sent, message: &[u8]) -> io::Result<Accepted> {
+async fn over_udp(server: SocketAddr, sent: &Sent, message: &[u8], retry: Duration) -> io::Result<Accepted> {
     let any: SocketAddr = if server.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
@@ -116,7 +130,7 @@ async fn over_udp(server: SocketAddr, sent: &Sent, message: &[u8]) -> io::Result
                 }
             }
         };
-        if let Ok(done) = timeout(RETRY, wait).await {
+        if let Ok(done) = timeout(retry, wait).await {
             return done;
         }
     }

@@ -1,6 +1,6 @@
 //! Equal questions at the same time become one.
 
-use super::exchange::{Asked, exchange};
+use super::exchange::{Asked, Patience, exchange};
 use super::{Servers, Stored};
 use crate::cache::{CacheKey, Known};
 use crate::server::Shared;
@@ -41,13 +41,15 @@ pub(crate) type Outcome = Option<Arc<Stored>>;
 #[derive(Debug)]
 pub(crate) struct Forwarder {
     shared: Arc<Shared>,
+    patience: Patience,
     waiting: Mutex<HashMap<CacheKey, Vec<oneshot::Sender<Outcome>>>>,
 }
 
 impl Forwarder {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, patience: Patience) -> Self {
         Self {
             shared,
+            patience,
             waiting: Mutex::default(),
         }
     }
@@ -86,7 +88,9 @@ impl Forwarder {
     /// Asks for everybody who waits.
     async fn lead(self: Arc<Self>, ask: Ask) {
         self.shared.counters.exchanges.add(1);
-        let outcome = exchange(&ask.servers.addresses, &ask.asked).await.map(Arc::new);
+        let outcome = exchange(&ask.servers.addresses, &ask.asked, self.patience)
+            .await
+            .map(Arc::new);
         let now = Instant::now();
         {
             let mut cache = self.shared.cache.lock().unwrap_or_else(PoisonError::into_inner);
