@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod asker;
+mod bench;
 mod cache;
 mod counters;
 mod fuzz;
@@ -16,6 +17,8 @@ mod wire;
 mod zone;
 
 pub use asker::{AskerId, AskerInfo, Outside};
+#[doc(hidden)]
+pub use bench::Bench;
 pub use counters::Counters;
 #[doc(hidden)]
 pub use fuzz::{fuzz_query, fuzz_upstream};

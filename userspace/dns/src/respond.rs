@@ -85,10 +85,10 @@ impl Responder {
             Err(Unfit::Header { id, flags, rcode }) => {
                 return replied(header_only(buffer, id, flags, rcode), rcode);
             }
-            Err(Unfit::Refused { query, rcode }) => {
-                return replied(refuse(&query, transport, rcode, buffer), rcode);
-            }
         };
+        if let Some(rcode) = query.refusal() {
+            return replied(refuse(&query, transport, rcode, buffer), rcode);
+        }
         match sources.zone.answer(sources.asker, &query.question) {
             Answer::Outside => outside(&query, transport, sources, buffer),
             answer => self.local(&query, transport, sources.zone, answer, buffer),

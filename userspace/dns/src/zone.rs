@@ -183,7 +183,7 @@ impl Zone {
         // As many parts as services, or there is a place without one.
         let free = (self.parts.len() > services.len()).then(|| {
             let used: std::collections::HashSet<u32> = services.values().copied().collect();
-            (0..).find(|place| !used.contains(place)).unwrap_or(0)
+            (0..u32::MAX).find(|place| !used.contains(place)).unwrap_or(0)
         });
         let place = free.unwrap_or_else(|| {
             self.parts.push(Arc::default());

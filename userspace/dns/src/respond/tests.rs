@@ -24,9 +24,9 @@ fn patched(message: &[u8], patches: &[(usize, u8)]) -> Vec<u8> {
 
 fn with_additional(records: &[&[u8]]) -> Vec<u8> {
     let mut message = patched(WEB, &[(11, u8::try_from(records.len()).unwrap())]);
-    records
-        .iter()
-        .for_each(|record| message.extend_from_slice(record));
+    for record in records {
+        message.extend_from_slice(record);
+    }
     message
 }
 

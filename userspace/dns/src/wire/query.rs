@@ -44,22 +44,22 @@ pub(crate) struct Query<'m> {
     pub(crate) flags: u16,
     pub(crate) question: Question<'m>,
     pub(crate) edns: Option<Edns>,
+    /// The version of its EDNS; 0 also where it has none.
+    version: u8,
 }
 
 /// A message that is no question that can be answered.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Unfit<'m> {
+pub(crate) enum Unfit {
     /// It is not answered.
     Drop(DropReason),
     /// It is answered with a header only, since no question could be read.
     Header { id: u16, flags: u16, rcode: Rcode },
-    /// It is refused by name.
-    Refused { query: Query<'m>, rcode: Rcode },
 }
 
 impl<'m> Query<'m> {
     /// Reads a message (RFC 1035, 4.1; RFC 9619: exactly one question; RFC 8906: what is not known is said so).
-    pub(crate) fn parse(message: &'m [u8]) -> Result<Self, Unfit<'m>> {
+    pub(crate) fn parse(message: &'m [u8]) -> Result<Self, Unfit> {
         let mut reader = Reader::new(message, 0);
         let mut word = || reader.u16();
         let (Some(id), Some(flags), Some(questions), Some(answers), Some(authority), Some(additional)) =
@@ -84,26 +84,32 @@ impl<'m> Query<'m> {
             flags,
             question,
             edns: None,
+            version: 0,
         };
         let mut reader = Reader::new(message, question.end());
-        let version = query.additional(&mut reader, additional).ok_or_else(malformed)?;
+        query.additional(&mut reader, additional).ok_or_else(malformed)?;
         if !reader.is_at_end() {
             return Err(malformed());
         }
-        let rcode = match (version, question.class, question.kind) {
-            (1.., _, _) => Rcode::BadVers,
-            (_, _, kind::OPT) => Rcode::FormErr,
-            (_, class::IN | class::ANY, kind::TKEY | kind::TSIG | kind::MAILA | kind::MAILB) => Rcode::NotImp,
-            (_, class::IN | class::ANY, kind::AXFR | kind::IXFR) => Rcode::Refused,
-            (_, class::IN | class::ANY, _) => return Ok(query),
-            _ => Rcode::Refused,
-        };
-        Err(Unfit::Refused { query, rcode })
+        Ok(query)
     }
 
-    /// Reads the additional records and gives the version of EDNS, 0 where there is none.
-    fn additional(&mut self, reader: &mut Reader<'_>, count: u16) -> Option<u8> {
-        let mut version = 0;
+    /// What is said to a question that is well-formed and yet not for us (RFC 6891, 6.1.3; RFC 8906, 3).
+    pub(crate) const fn refusal(&self) -> Option<Rcode> {
+        match (self.version, self.question.class, self.question.kind) {
+            (1.., _, _) => Some(Rcode::BadVers),
+            (0, _, kind::OPT) => Some(Rcode::FormErr),
+            (0, class::IN | class::ANY, kind::TKEY | kind::TSIG | kind::MAILA | kind::MAILB) => {
+                Some(Rcode::NotImp)
+            }
+            (0, class::IN | class::ANY, kind::AXFR | kind::IXFR) => Some(Rcode::Refused),
+            (0, class::IN | class::ANY, _) => None,
+            (0, _, _) => Some(Rcode::Refused),
+        }
+    }
+
+    /// Reads the additional records of which only EDNS says anything to us.
+    fn additional(&mut self, reader: &mut Reader<'_>, count: u16) -> Option<()> {
         for _ in 0..count {
             let start = reader.at();
             reader.skip_name()?;
@@ -116,14 +122,14 @@ impl<'m> Query<'m> {
             if self.edns.is_some() || !is_root {
                 return None;
             }
-            let [_, said, dnssec, _] = ttl.to_be_bytes();
-            version = said;
+            let [_, version, dnssec, _] = ttl.to_be_bytes();
+            self.version = version;
             self.edns = Some(Edns {
                 size,
                 dnssec_ok: dnssec & 0x80 != 0,
             });
         }
-        Some(version)
+        Some(())
     }
 
     /// The largest UDP message that its sender takes, up to `most`.

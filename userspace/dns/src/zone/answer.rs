@@ -156,19 +156,25 @@ impl Zone {
         }
     }
 
-    fn services<'z>(&'z self, asker: &AskerInfo, port: PortMatch<'z>, name: &[u8], asked: u16) -> Answer<'z> {
+    fn services<'z>(
+        &'z self,
+        asker: &AskerInfo,
+        port: PortMatch<'z>,
+        name: &[u8],
+        wanted: u16,
+    ) -> Answer<'z> {
         let Some(name) = Name::of(name) else {
             return Answer::Outside;
         };
         match self.find(asker, &name, |host| !host.canonical.is_empty()) {
             Found::Nothing => Answer::Outside,
             Found::Hosts(hosts) | Found::Known(hosts) if !hosts.has_port(port) => Answer::Unknown,
-            Found::Hosts(hosts) if matches!(asked, kind::SRV | kind::ANY) => Answer::Services(hosts, port),
+            Found::Hosts(hosts) if matches!(wanted, kind::SRV | kind::ANY) => Answer::Services(hosts, port),
             Found::Hosts(_) | Found::Known(_) => Answer::Empty,
         }
     }
 
-    fn pointer(&self, asker: &AskerInfo, address: IpAddr, asked: u16) -> Answer<'_> {
+    fn pointer(&self, asker: &AskerInfo, address: IpAddr, wanted: u16) -> Answer<'_> {
         let owner = self.addresses.get(AddressKey::of(address).bytes());
         let visible = owner.filter(|owner| asker.networks.iter().any(|network| network.vni == owner.vni));
         let host = visible.and_then(|owner| {
@@ -176,7 +182,7 @@ impl Zone {
             part.hosts.get(owner.host as usize)
         });
         match host {
-            Some(host) if matches!(asked, kind::PTR | kind::ANY) && !host.canonical.is_empty() => {
+            Some(host) if matches!(wanted, kind::PTR | kind::ANY) && !host.canonical.is_empty() => {
                 Answer::Pointer(host)
             }
             Some(_) => Answer::Empty,
