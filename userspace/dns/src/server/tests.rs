@@ -2,14 +2,16 @@ use super::DnsServer;
 use crate::testing::{CLUSTER, Scene, find, line, query};
 use crate::{AskerId, AskerInfo, Outside, Zone};
 use essaim_model::{Catalog, Liveness};
-use hickory_proto::op::{Message, MessageType, ResponseCode};
+use hickory_proto::op::{Message, MessageType};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+mod floods;
 
 /// Longest that an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -335,80 +337,4 @@ fn an_id_given_again_takes_the_place_of_the_former() {
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     assert!(receive(&socket).is_err());
     drop(former);
-}
-
-#[test]
-fn a_flood_of_one_task_leaves_the_others_served() {
-    let site = Site::start();
-    // As many as there can be threads: one of them shares the flooded one's.
-    let others: Vec<Task> = (1..6).map(|id| site.task(id, site.info("q1w2"))).collect();
-    let flooded = site.task(0, site.info("q1w2"));
-    let stop = Arc::new(AtomicBool::new(false));
-    let sent = Arc::new(AtomicUsize::new(0));
-    let flood = {
-        let (stop, sent, address) = (stop.clone(), sent.clone(), flooded.udp);
-        std::thread::spawn(move || {
-            let socket = client(address);
-            let local = query("tasks.web", RecordType::A).to_vec().unwrap();
-            while !stop.load(Ordering::Relaxed) {
-                for message in [&local[..], b"\x01garbage that is long enough"] {
-                    let _ = socket.send(message);
-                    sent.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        })
-    };
-    let start = Instant::now();
-    let mut slowest = Duration::ZERO;
-    let mut asked = 0;
-    while start.elapsed() < Duration::from_secs(1) {
-        for task in &others {
-            let begin = Instant::now();
-            assert_eq!(ask(task.udp, "web"), "NoError 10.0.1.2");
-            slowest = slowest.max(begin.elapsed());
-            asked += 1;
-        }
-    }
-    stop.store(true, Ordering::Relaxed);
-    flood.join().unwrap();
-    assert!(sent.load(Ordering::Relaxed) > 10_000, "a flood");
-    // Not one was lost, and none waited for longer than a busy machine makes anybody wait.
-    assert!(slowest < Duration::from_secs(1), "{slowest:?} of {asked}");
-}
-
-#[test]
-fn questions_that_nobody_answers_take_only_their_askers_places() {
-    let site = Site::start();
-    site.server.set_upstreams(vec![upstream().0]);
-    let crowd = site.task(1, site.info("q1w2"));
-    let other = site.task(2, site.info("q1w2"));
-    let socket = client(crowd.udp);
-    let mut refused = 0;
-    for number in 0..600 {
-        socket
-            .send(
-                &query(&format!("silent{number}.org"), RecordType::A)
-                    .to_vec()
-                    .unwrap(),
-            )
-            .unwrap();
-        // One at a time: they take a place each, or are refused.
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let counters = site.server.counters();
-            refused = counters.over_asker_limit;
-            if counters.forwards + refused > number {
-                break;
-            }
-            assert!(Instant::now() < deadline);
-            std::thread::yield_now();
-        }
-    }
-    assert!(refused > 300, "{refused}");
-    assert_eq!(
-        receive(&socket).unwrap().metadata.response_code,
-        ResponseCode::ServFail
-    );
-    assert_eq!(ask(crowd.udp, "web"), "NoError 10.0.1.2");
-    assert_eq!(ask(other.udp, "good.example.org"), "NoError 192.0.2.1");
 }
