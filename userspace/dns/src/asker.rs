@@ -69,3 +69,47 @@ impl AskerInfo {
         Self::new(networks.map(|network| (&network.name, network.vni)), outside)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{CLUSTER, find};
+
+    fn info(catalog: &Catalog, task: &str) -> AskerInfo {
+        let (service, task) = find(catalog, task);
+        AskerInfo::of(catalog, service, task)
+    }
+
+    #[test]
+    fn the_default_routes_network_comes_first() {
+        let mut catalog = Catalog::parse(CLUSTER).unwrap();
+        let vnis = |catalog: &Catalog| -> Vec<u32> {
+            let networks = info(catalog, "q1w2").networks;
+            networks.iter().map(|network| network.vni.get()).collect()
+        };
+        assert_eq!(vnis(&catalog), [100, 200]);
+        catalog.services[0].default_network = Some("back".parse().unwrap());
+        assert_eq!(vnis(&catalog), [200, 100]);
+    }
+
+    #[test]
+    fn the_outside_is_where_the_service_says() {
+        let mut catalog = Catalog::parse(CLUSTER).unwrap();
+        assert_eq!(info(&catalog, "q1w2").outside, Outside::Node);
+        // On an internal network only.
+        assert_eq!(info(&catalog, "db.1").outside, Outside::Closed);
+        let server: IpAddr = "192.0.2.53".parse().unwrap();
+        catalog.services[1].dns.servers = vec![server];
+        assert_eq!(info(&catalog, "db.1").outside, Outside::Closed);
+        catalog.services[1].dns.external = Some(true);
+        assert_eq!(info(&catalog, "db.1").outside, Outside::Servers(vec![server]));
+    }
+
+    #[test]
+    fn the_ingress_network_has_no_names() {
+        let mut catalog = Catalog::parse(CLUSTER).unwrap();
+        let task = &mut catalog.services[2].tasks[0];
+        task.endpoints[0].network = NetworkName::ingress();
+        assert_eq!(info(&catalog, "lone.1").networks, []);
+    }
+}

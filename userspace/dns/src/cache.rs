@@ -72,6 +72,13 @@ impl Entry {
     fn size(&self, key: &[u8]) -> usize {
         ENTRY_OVERHEAD + key.len() + self.answer.as_ref().map_or(0, |answer| answer.size())
     }
+
+    fn known(&self, now: Instant) -> Known {
+        let age = now.saturating_duration_since(self.since).as_secs();
+        self.answer.as_ref().map_or(Known::Failure, |answer| {
+            Known::Answer(answer.clone(), u32::try_from(age).unwrap_or(u32::MAX))
+        })
+    }
 }
 
 /// Answers of upstream servers, within a bound of memory.
@@ -101,19 +108,21 @@ impl Cache {
     /// What is known about the question now.
     pub(crate) fn get(&mut self, key: &CacheKey, now: Instant) -> Option<Known> {
         let bytes = key.as_bytes();
-        if !self.young.contains_key(bytes) {
-            let (key, entry) = self.old.remove_entry(bytes)?;
-            self.put(key, entry);
+        match self.young.get(bytes) {
+            Some(entry) if entry.until > now => return Some(entry.known(now)),
+            Some(_) => {
+                self.remove_young(bytes);
+                return None;
+            }
+            None => {}
         }
-        let entry = self.young.get(bytes)?;
+        let (key, entry) = self.old.remove_entry(bytes)?;
         if entry.until <= now {
-            self.remove_young(bytes);
             return None;
         }
-        let age = now.saturating_duration_since(entry.since).as_secs();
-        Some(entry.answer.as_ref().map_or(Known::Failure, |answer| {
-            Known::Answer(answer.clone(), u32::try_from(age).unwrap_or(u32::MAX))
-        }))
+        let known = entry.known(now);
+        self.put(key, entry);
+        Some(known)
     }
 
     /// Remembers an answer or denial for as long as it may be; not at all where it has no time to live.
