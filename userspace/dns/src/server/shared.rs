@@ -203,3 +203,58 @@ impl Drop for Permit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asker(shared: &Shared, id: u64) -> Asker {
+        let info = AskerInfo::new([], Outside::Node);
+        Asker::new(
+            AskerId(id),
+            shared.view_of(info),
+            UdpSocket::bind("127.0.0.1:0").unwrap(),
+        )
+    }
+
+    #[test]
+    fn places_are_bounded_for_each_and_for_all_and_are_given_back() {
+        let shared = Shared::new();
+        let askers: Vec<Asker> = (0..5).map(|id| asker(&shared, id)).collect();
+        let mut taken = Vec::new();
+        for asker in &askers[..4] {
+            taken.extend((0..MOST_OF_ASKER).map(|_| Permit::take(asker, &shared).unwrap()));
+            assert_eq!(Permit::take(asker, &shared).unwrap_err(), Crowded::Asker);
+        }
+        assert_eq!(taken.len(), MOST_OF_NODE);
+        assert_eq!(Permit::take(&askers[4], &shared).unwrap_err(), Crowded::Node);
+        taken.pop();
+        assert!(Permit::take(&askers[4], &shared).is_ok());
+        taken.clear();
+        assert_eq!(shared.under_way.load(Ordering::Relaxed), 0);
+        assert!(
+            askers
+                .iter()
+                .all(|asker| asker.under_way.load(Ordering::Relaxed) == 0)
+        );
+    }
+
+    #[test]
+    fn equal_lists_of_servers_share_what_they_said() {
+        let shared = Shared::new();
+        let own = |last: u8| Outside::Servers(vec![IpAddr::from([192, 0, 2, last])]);
+        let view = |outside| shared.view_of(AskerInfo::new([], outside));
+        let number = |view: &AskerView| shared.servers_of(view).map(|servers| servers.number);
+        let (one, same, other) = (view(own(1)), view(own(1)), view(own(2)));
+        let (node, closed) = (view(Outside::Node), view(Outside::Closed));
+        assert_eq!(number(&one), number(&same));
+        assert_ne!(number(&one), number(&other));
+        assert_ne!(number(&one), number(&node));
+        assert_eq!(number(&closed), None);
+        let before = number(&node);
+        shared.set_servers(Vec::new());
+        assert_eq!(number(&node), before, "the same servers");
+        shared.set_servers(vec!["192.0.2.1:53".parse().unwrap()]);
+        assert_ne!(number(&node), before);
+    }
+}
