@@ -83,7 +83,14 @@ impl Networks {
         }
     }
 
-    pub(crate) fn vni_of(&self, network: &NetworkName) -> Option<Vni> {
+    /// A network has another VNI now, so that parts made before are wrong. One that came or went is on the lists of
+    /// services that changed with it.
+    fn moved(&self, now: &Self) -> bool {
+        let mut vnis = self.vnis.iter();
+        vnis.any(|(name, vni)| now.vni_of(name).is_some_and(|now| now != *vni))
+    }
+
+    fn vni_of(&self, network: &NetworkName) -> Option<Vni> {
         self.vnis.get(network).copied()
     }
 }
@@ -121,10 +128,14 @@ impl Zone {
     pub fn rebuild(&self, before: (&Catalog, &Liveness), now: (&Catalog, &Liveness)) -> Self {
         let (catalog, liveness) = now;
         let same_catalog = std::ptr::eq(before.0, catalog);
-        if !same_catalog && *self.networks != Networks::of(catalog) {
-            return Self::new(catalog, liveness);
-        }
         let mut zone = self.clone();
+        if !same_catalog {
+            let networks = Networks::of(catalog);
+            if self.networks.moved(&networks) {
+                return Self::new(catalog, liveness);
+            }
+            zone.networks = Arc::new(networks);
+        }
         zone.revision = catalog.revision;
         let changes = Changes::between(before.1, liveness);
         if same_catalog {

@@ -4,6 +4,8 @@
 use essaim_dns::{AskerId, AskerInfo, DnsServer, RESOLVER_ADDRESS, Zone, open_sockets};
 use essaim_model::{Catalog, Liveness, example};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::RcvBuf;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
@@ -53,6 +55,8 @@ fn a_task_is_served_inside_its_namespace_and_may_serve_port_53_itself() {
             assert_eq!(address.ip(), RESOLVER_ADDRESS);
             assert!(address.port() > 1023);
         }
+        // The kernel doubles what is asked for.
+        assert_eq!(getsockopt(&udp, RcvBuf).unwrap(), 2 << 20);
         let info = AskerInfo::of(&catalog, web, &web.tasks[0]);
         server.add_asker(AskerId(1), info, udp, tcp).unwrap();
         let _own: (UdpSocket, TcpListener) = (

@@ -2,9 +2,15 @@
 
 use crate::RESOLVER_ADDRESS;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::BorrowedFd;
+
+/// How much may wait in a task's UDP socket, in bytes: some 1,000 questions, which take a few milliseconds. Too low: a
+/// burst of a task loses some; too high: one that floods has the kernel's memory.
+const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// Why a task has no sockets. Nothing is left open.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +42,8 @@ pub fn open_sockets(netns: BorrowedFd<'_>) -> Result<(UdpSocket, TcpListener), O
         setns(netns, CloneFlags::CLONE_NEWNET).map_err(OpenError::Enter)?;
         let failed = |kind| move |source| OpenError::Open { kind, source };
         let udp = UdpSocket::bind((RESOLVER_ADDRESS, 0)).map_err(failed("UDP"))?;
+        // Where it is refused the usual size has to do.
+        let _ = setsockopt(&udp, RcvBufForce, &RECEIVE_BUFFER);
         let tcp = TcpListener::bind((RESOLVER_ADDRESS, 0)).map_err(failed("TCP"))?;
         Ok((udp, tcp))
     };

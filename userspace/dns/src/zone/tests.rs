@@ -1,5 +1,8 @@
 use crate::testing::Scene;
-use essaim_model::{Catalog, HostName, Liveness, NodeName, TaskId, TaskState};
+use essaim_model::{Catalog, NodeName, TaskId, TaskState};
+
+mod against_a_model;
+mod changes;
 
 fn check(scene: &mut Scene, rows: &[(&str, &str, &str)]) {
     for (name, kind, expected) in rows {
@@ -388,26 +391,4 @@ fn a_node_that_is_down_takes_its_tasks_with_it() {
         &mut scene,
         &[("db", "A", "NoError"), ("tasks.web", "A", "NoError")],
     );
-}
-
-mod against_a_model;
-
-#[test]
-fn a_change_of_one_service_shares_the_parts_of_the_others() {
-    let scene = Scene::of("q1w2");
-    let mut catalog = scene.catalog.clone();
-    catalog.services[1].networks[0]
-        .aliases
-        .push(HostName::new("shop").unwrap());
-    let zone = scene
-        .zone
-        .rebuild((&scene.catalog, &scene.liveness), (&catalog, &scene.liveness));
-    let shared = |place: usize| std::sync::Arc::ptr_eq(&scene.zone.parts[place], &zone.parts[place]);
-    assert!(shared(0) && !shared(1) && shared(2));
-    let liveness = Liveness::default();
-    let again = zone.rebuild((&catalog, &scene.liveness), (&catalog, &scene.liveness));
-    assert!((0..3).all(|place| std::sync::Arc::ptr_eq(&zone.parts[place], &again.parts[place])));
-    // Nothing was said otherwise of any task, so its part is as before even if it is made again.
-    let silent = zone.rebuild((&catalog, &scene.liveness), (&catalog, &liveness));
-    assert_eq!(silent.parts, zone.parts);
 }
