@@ -52,6 +52,7 @@
 //! `hickory-proto` is what the tests read and write messages with: two implementations that must agree. The messages of
 //! upstream servers are walked over and passed on as they are, unknown types included, so nothing here decodes them.
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
 
 mod asker;
 mod bench;

@@ -1,4 +1,5 @@
 //! Whether what came back is an answer to what was asked (RFC 5452, 9.1).
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use super::Stored;
 use crate::wire::{HEADER_LEN, Question, Rcode, Reader, class, flags, kind};

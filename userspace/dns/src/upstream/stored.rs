@@ -1,4 +1,5 @@
 //! An answer of an upstream server, kept to be given to clients.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
 
 use crate::wire::{HEADER_LEN, OPT_LEN, Query, Rcode, flags, opt_record};
 
@@ -25,8 +26,8 @@ impl Stored {
     }
 
     /// How much memory it takes, in bytes.
-    pub(crate) const fn size(&self) -> usize {
-        self.message.len() + 2 * self.ttls.len()
+    pub(crate) fn size(&self) -> usize {
+        size_of_val(&*self.message).saturating_add(size_of_val(&*self.ttls))
     }
 
     /// NOERROR or NXDOMAIN: nothing else is stored.

@@ -157,8 +157,8 @@ impl<'m> Question<'m> {
 
     /// Where in its message it ends.
     pub(crate) const fn end(&self) -> usize {
-        // A name has at most 255 bytes.
-        HEADER_LEN + self.asked.len() + 4
+        // A name, a type and a class; it saturates nowhere, since a name has at most 255 bytes.
+        HEADER_LEN.saturating_add(self.asked.len()).saturating_add(4)
     }
 }
 
