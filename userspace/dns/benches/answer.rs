@@ -61,6 +61,11 @@ fn question(name: &str, kind: u16, edns: bool) -> Vec<u8> {
 fn answers(criterion: &mut Criterion) {
     let Some(catalog) = cluster(1000, 10) else { return };
     let mut bench = Bench::new(&catalog, &Liveness::of(&catalog));
+    let cached = question("cached.example.org", 1, false);
+    let mut answer = cached.clone();
+    answer.splice(2..8, [0x81, 0x80, 0, 1, 0, 1]);
+    answer.extend(*b"\xc0\x0c\0\x01\0\x01\0\0\x0e\x10\0\x04\xc0\0\x02\x01");
+    assert!(bench.learn(&cached, &answer) && bench.answer(&cached) == answer.len());
     let mut group = criterion.benchmark_group("answer");
     group.throughput(Throughput::Elements(1));
     for (id, name, kind, edns) in [
@@ -70,6 +75,7 @@ fn answers(criterion: &mut Criterion) {
         ("tasks-of-10/A", "tasks.service-500", 1, false),
         ("task/PTR", "5.0.128.10.in-addr.arpa", 12, false),
         ("empty/AAAA", "service-500", 28, false),
+        ("cached/A", "cached.example.org", 1, false),
         ("miss-of-cache/A", "www.example.org", 1, false),
     ] {
         let message = question(name, kind, edns);

@@ -1,12 +1,13 @@
 //! The hot path without its sockets, for the benchmarks.
 
 use crate::asker::{AskerInfo, Outside};
-use crate::cache::Cache;
+use crate::cache::{Cache, CacheKey};
 use crate::respond::{Responder, Sources, Transport, Verdict};
-use crate::upstream::Servers;
+use crate::upstream::{Accepted, Sent, Servers, accept};
+use crate::wire::Query;
 use crate::zone::Zone;
 use essaim_model::{Catalog, Liveness};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Answers messages as a thread of the server does.
@@ -41,6 +42,27 @@ impl Bench {
             buffer: vec![0; 4096],
             now: Instant::now(),
         }
+    }
+
+    /// Keeps what an upstream server answers to a question; says whether it was an answer.
+    pub fn learn(&mut self, question: &[u8], answer: &[u8]) -> bool {
+        let Ok(query) = Query::parse(question) else {
+            return false;
+        };
+        let name = query.question.name.as_bytes().into();
+        let sent = Sent {
+            id: query.id,
+            name,
+            kind: query.question.kind,
+        };
+        let Accepted::Answer(stored) = accept(&sent, answer) else {
+            return false;
+        };
+        let dnssec_ok = query.edns.is_some_and(|edns| edns.dnssec_ok);
+        let key = CacheKey::new(&query.question, query.flags, dnssec_ok, self.servers.number);
+        let cache = self.cache.get_mut().unwrap_or_else(PoisonError::into_inner);
+        cache.insert(&key, Arc::new(stored), self.now);
+        true
     }
 
     /// The length of the answer; 0 where there is none at once.

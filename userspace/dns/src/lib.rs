@@ -43,11 +43,10 @@
 //! # Why not `hickory-server`
 //!
 //! For its price. With a handler that returns one ready record, so without a zone, a cache or a task's view, one
-//! thread of it (0.26, tokio's current-thread runtime) took 6.5 microseconds of CPU a question (6.4 to 7.5 in three
-//! runs); this crate with all of them took 5.0 (4.1 to 5.1), in turns with it on a busy machine of two cores (`dnsperf
-//! -c 4 -q 100 -l 4` on the other core, Linux 6.18; `examples/serve.rs` is what was measured). The target is 6. What is
-//! left is the kernel's: of 91 ticks of such a run 89 were system time, and the bench says 0.3 microseconds for an
-//! answer. So datagrams are taken and given in batches, and an answer is written straight behind its question.
+//! thread of it takes some 6.5 microseconds of CPU a question, and this crate with all of them 5; the target is 6.
+//! `benches/README.md` has both programs, the commands and the figures. What is left is the kernel's: 98 % of the time
+//! is system time, and an answer alone takes 0.4 microseconds. So datagrams are taken and given in batches, and an
+//! answer is written straight behind its question.
 //!
 //! `hickory-proto` is what the tests read and write messages with: two implementations that must agree. The messages of
 //! upstream servers are walked over and passed on as they are, unknown types included, so nothing here decodes them.
