@@ -34,7 +34,14 @@ impl Fake {
     async fn start(
         script: impl Fn(&Message, usize) -> Vec<(Duration, Message)> + Send + Sync + 'static,
     ) -> Self {
-        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        Self::start_at("127.0.0.1", script).await
+    }
+
+    async fn start_at(
+        address: &str,
+        script: impl Fn(&Message, usize) -> Vec<(Duration, Message)> + Send + Sync + 'static,
+    ) -> Self {
+        let socket = Arc::new(UdpSocket::bind((address, 0)).await.unwrap());
         let address = socket.local_addr().unwrap();
         let asked = Arc::new(AtomicUsize::new(0));
         let (count, script): (_, Arc<Script>) = (asked.clone(), Arc::new(script));
@@ -195,7 +202,8 @@ async fn a_server_without_edns_is_asked_without() {
 
 #[tokio::test]
 async fn a_cut_answer_is_fetched_over_tcp() {
-    let cut = Fake::start(|question, _| {
+    // An address that nobody else has TCP ports of.
+    let cut = Fake::start_at("127.53.0.1", |question, _| {
         let mut message = answer(question, 1);
         message.metadata.truncation = true;
         at_once(message)
