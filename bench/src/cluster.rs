@@ -4,8 +4,8 @@
 use essaim_abi::{MacAddr, Protocol};
 use essaim_model::{
     AttachmentFacts, Catalog, Cluster, DesiredState, Endpoint, Liveness, Network, NetworkName, NextHop, Node,
-    NodeFacts, NodeName, NodeState, Port, Service, ServiceName, ServiceNetwork, Task, TaskId, TaskState,
-    Uplink, Vni, plan,
+    NodeFacts, NodeName, NodeState, Port, Service, ServiceName, ServiceNetwork, Task, TaskId, Uplink, Vni,
+    plan,
 };
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -151,10 +151,7 @@ impl Shape {
     fn service(&self, number: u32) -> anyhow::Result<Service> {
         let mut service = Service::new(service_name(number)?);
         let vips = self.families().iter().map(|v6| vip(number, *v6)).collect();
-        service.networks = vec![ServiceNetwork {
-            name: network_name()?,
-            vips,
-        }];
+        service.networks = vec![ServiceNetwork::new(network_name()?, vips)];
         service.tasks = (0..self.tasks)
             .map(|task| self.task(number, task))
             .collect::<anyhow::Result<_>>()?;
@@ -183,16 +180,10 @@ impl Shape {
             .map(|v6| task_address(service, number, *v6))
             .collect();
         let id = task_id(service, number)?;
+        let netns = id.to_string();
         Ok(Task {
-            node: NodeName::new(&format!("n{node}"))?,
-            netns: id.to_string(),
-            id,
-            state: TaskState::Ready,
-            endpoints: vec![Endpoint {
-                network: network_name()?,
-                addresses,
-                mac: None,
-            }],
+            endpoints: vec![Endpoint::new(network_name()?, addresses)],
+            ..Task::new(id, NodeName::new(&format!("n{node}"))?, netns)
         })
     }
 

@@ -156,10 +156,9 @@ impl CatalogBuilder {
             let number = self.network_number(network)?;
             let place = VIPS + self.next_place(&format!("VIPs of {network}"));
             let vips = addresses(number, place);
-            service.networks.push(ServiceNetwork {
-                name: NetworkName::new(network)?,
-                vips,
-            });
+            service
+                .networks
+                .push(ServiceNetwork::new(NetworkName::new(network)?, vips));
         }
         self.catalog.services.push(service);
         self.catalog
@@ -191,18 +190,12 @@ impl CatalogBuilder {
         let mut endpoints = Vec::new();
         for network in &networks {
             let place = TASKS + self.next_place(&format!("tasks of {network}"));
-            endpoints.push(Endpoint {
-                network: NetworkName::new(network)?,
-                addresses: addresses(self.network_number(network)?, place),
-                mac: None,
-            });
+            let addresses = addresses(self.network_number(network)?, place);
+            endpoints.push(Endpoint::new(NetworkName::new(network)?, addresses));
         }
         let task = Task {
-            id: TaskId::new(&id)?,
-            node: NodeName::new(node)?,
-            netns: self.prefix.netns(&id),
-            state: TaskState::Ready,
             endpoints,
+            ..Task::new(TaskId::new(&id)?, NodeName::new(node)?, self.prefix.netns(&id))
         };
         self.service_mut(service)?.tasks.push(task);
         Ok(id)

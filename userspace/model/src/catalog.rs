@@ -8,13 +8,17 @@ mod errors;
 mod path;
 mod read;
 mod schema;
+mod service;
 mod values;
 mod write;
 
 pub use errors::{CatalogError, CatalogErrors, Place, Problem};
+pub(crate) use service::mac_of_hash;
+pub use service::{
+    Affinity, Endpoint, Port, PortMode, ReturnPath, Service, ServiceDns, ServiceNetwork, Task,
+};
 
-use crate::{NetworkName, NodeName, ServiceName, TaskId, TaskState, Timeouts, Vni};
-use essaim_abi::{MacAddr, Protocol};
+use crate::{NetworkName, NodeName, ServiceName, TaskId, TaskState, Vni};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -23,6 +27,8 @@ use std::net::IpAddr;
 pub const MASQUERADE_PORTS: std::ops::RangeInclusive<u16> = 61_000..=65_535;
 /// How many earlier memberships of a service are remembered: a rolling replacement makes two for each task.
 pub const HISTORY_GENERATIONS: usize = 16;
+/// How many DNS servers a service can name: all are asked at once.
+pub const SERVICE_MAX_DNS_SERVERS: usize = 8;
 /// How many networks a task can be on.
 pub const TASK_MAX_NETWORKS: usize = essaim_abi::NETNS_MAX_NETWORKS;
 
@@ -208,172 +214,4 @@ pub(crate) fn first_host(subnet: IpNet) -> IpAddr {
         IpAddr::V4(address) => (u32::from(address) | 1).to_be_bytes().into(),
         IpAddr::V6(address) => (u128::from(address) | 1).to_be_bytes().into(),
     }
-}
-
-/// Which backend a client gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Affinity {
-    /// Every connection is balanced on its own.
-    #[default]
-    None,
-    /// A client address keeps its backend.
-    Client,
-}
-
-/// A set of tasks that do the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// Its name.
-    pub name: ServiceName,
-    /// Which backend a client gets.
-    pub affinity: Affinity,
-    /// The network of its tasks' default route, which published ports go to. Where it is not given:
-    /// [`Service::default_network`].
-    pub default_network: Option<NetworkName>,
-    /// Earlier sets of ready tasks, newest first, which every node derives the same earlier owners of a slot from.
-    /// They may name tasks that are no more.
-    pub history: Vec<Vec<TaskId>>,
-    /// The networks it is on, with its VIPs.
-    pub networks: Vec<ServiceNetwork>,
-    /// Its published ports.
-    pub ports: Vec<Port>,
-    /// Idle times of its flows.
-    pub timeouts: Timeouts,
-    /// Its tasks, those that have gone but whose address is not free again included.
-    pub tasks: Vec<Task>,
-}
-
-impl Service {
-    /// The network that its published ports go to and its tasks' default route is on: the one it names, else the
-    /// first that is not internal, else the first, else the ingress network.
-    pub fn default_network(&self, is_internal: impl Fn(&NetworkName) -> bool) -> NetworkName {
-        if let Some(named) = &self.default_network {
-            return named.clone();
-        }
-        let outward = self.networks.iter().find(|network| !is_internal(&network.name));
-        let network = outward.or(self.networks.first());
-        network.map_or_else(NetworkName::ingress, |network| network.name.clone())
-    }
-
-    /// A service without networks, ports and tasks.
-    pub fn new(name: ServiceName) -> Self {
-        Self {
-            name,
-            affinity: Affinity::None,
-            default_network: None,
-            history: Vec::new(),
-            networks: Vec::new(),
-            ports: Vec::new(),
-            timeouts: Timeouts::default(),
-            tasks: Vec::new(),
-        }
-    }
-}
-
-/// A service's place on a network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServiceNetwork {
-    /// The network.
-    pub name: NetworkName,
-    /// Its VIPs there, at most one of a family.
-    pub vips: Vec<IpAddr>,
-}
-
-/// A published port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// What clients of the nodes' addresses use.
-    pub published: u16,
-    /// What the tasks listen at.
-    pub target: u16,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// Which nodes answer.
-    pub mode: PortMode,
-    /// How replies travel.
-    pub replies: ReturnPath,
-}
-
-impl Port {
-    /// A TCP port on every node, with replies through the edge.
-    pub const fn new(published: u16, target: u16) -> Self {
-        Self {
-            published,
-            target,
-            protocol: Protocol::Tcp,
-            mode: PortMode::Ingress,
-            replies: ReturnPath::Tunnel,
-        }
-    }
-}
-
-/// Which nodes answer a published port.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PortMode {
-    /// Every node.
-    #[default]
-    Ingress,
-    /// The nodes that run a task, each for its own tasks.
-    Host,
-}
-
-/// How replies to clients of a published port travel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReturnPath {
-    /// Back through the node that the client asked.
-    #[default]
-    Tunnel,
-    /// Straight from the task's node to the client, for networks that do not filter source addresses.
-    Dsr,
-}
-
-/// A running copy of a service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Task {
-    /// Its identity.
-    pub id: TaskId,
-    /// The node that runs it.
-    pub node: NodeName,
-    /// Its network namespace: a name under `/run/netns`, or a path.
-    pub netns: String,
-    /// How far it is, as far as the catalog's author knows.
-    pub state: TaskState,
-    /// Its endpoints, in the order of its interfaces (the default route's always comes first).
-    pub endpoints: Vec<Endpoint>,
-}
-
-/// A task's attachment to a network.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// The network; `ingress` for the ingress network.
-    pub network: NetworkName,
-    /// At most one address of a family.
-    pub addresses: Vec<IpAddr>,
-    /// Its Ethernet address; else it is derived from its first address.
-    pub mac: Option<MacAddr>,
-}
-
-impl Endpoint {
-    /// Its Ethernet address: the one that was given, else `02:42` with the IPv4 address, else `02:42` with a hash of
-    /// the IPv6 address.
-    pub fn mac(&self) -> MacAddr {
-        if let Some(mac) = self.mac {
-            return mac;
-        }
-        let v4 = self.addresses.iter().find_map(|address| match address {
-            IpAddr::V4(address) => Some(*address),
-            IpAddr::V6(_) => None,
-        });
-        v4.map_or_else(
-            || self.addresses.first().map_or(MacAddr::default(), mac_of_hash),
-            MacAddr::of_ipv4,
-        )
-    }
-}
-
-/// The Ethernet address of a node or task that has no IPv4 address.
-pub(crate) fn mac_of_hash(address: &IpAddr) -> MacAddr {
-    let [a, b, c, d, ..] = crate::stable_id(&address.to_string()).to_be_bytes();
-    MacAddr([0x02, 0x42, a, b, c, d])
 }

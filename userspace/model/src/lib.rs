@@ -13,6 +13,7 @@
 mod catalog;
 mod desired;
 mod facts;
+mod host_names;
 mod ids;
 mod liveness;
 mod maglev;
@@ -21,14 +22,15 @@ mod plan;
 
 pub use catalog::{
     Affinity, Catalog, CatalogError, CatalogErrors, Cluster, Endpoint, HISTORY_GENERATIONS, MASQUERADE_PORTS,
-    Network, Node, NodeState, Place, Port, PortMode, Problem, ReturnPath, Service, ServiceNetwork,
-    TASK_MAX_NETWORKS, Task,
+    Network, Node, NodeState, Place, Port, PortMode, Problem, ReturnPath, SERVICE_MAX_DNS_SERVERS, Service,
+    ServiceDns, ServiceNetwork, TASK_MAX_NETWORKS, Task,
 };
 pub use desired::{
     AddressKind, AddressPlan, AttachmentPlan, BackendPlan, ClusterPlan, DesiredState, GroupPlan,
     PublishedPort, ServicePlan, SubnetPlan, TaskState, Timeouts,
 };
 pub use facts::{AttachmentFacts, NextHop, NodeFacts, Uplink};
+pub use host_names::{ContainerId, HostName, PortName, ResolverOption};
 pub use ids::stable_id;
 pub use liveness::Liveness;
 pub use maglev::{MaglevTable, Membership, TABLE_SIZES, table_size};

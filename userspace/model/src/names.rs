@@ -38,6 +38,16 @@ pub enum NameError {
         /// The first character that is refused.
         character: char,
     },
+    /// A string that is not put together as such names are.
+    #[error("{what} \"{found}\" is not made of {expected}")]
+    Shape {
+        /// What it should name.
+        what: &'static str,
+        /// The string.
+        found: String,
+        /// What such a name is made of.
+        expected: &'static str,
+    },
 }
 
 fn checked(what: &'static str, text: &str, most: usize) -> Result<Arc<str>, NameError> {

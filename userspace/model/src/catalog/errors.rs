@@ -268,6 +268,12 @@ pub enum Problem {
     /// A VIP on the ingress network.
     #[error("the ingress network has no VIPs, remove them")]
     IngressVip,
+    /// An address that no DNS server of the outside has.
+    #[error("{address} is no DNS server to ask: unspecified, multicast, or the tasks' own 127.0.0.11")]
+    NotAResolver {
+        /// The address.
+        address: IpAddr,
+    },
     /// A published port that masquerading uses.
     #[error("published port {port} is in the range of masquerading, expected 1 to 60999")]
     MasqueradedPort {

@@ -1,17 +1,13 @@
 //! The fields of the catalog file.
 
+mod service;
+
 use super::errors::{CatalogError, CatalogErrors, Place, Problem};
 use super::path::{At, Path, Step, render};
 use super::read::{Finding, Reader, Table, list, table};
-use super::values::{
-    address, boolean, choice, idle_time, mac, name, node_state, number, port, protocol, string, subnet,
-    task_state, vni,
-};
-use super::{
-    Affinity, Catalog, Cluster, Endpoint, Network, Node, Port, PortMode, ReturnPath, Service, ServiceNetwork,
-    Task, check,
-};
-use crate::{TaskState, Timeouts};
+use super::values::{address, boolean, name, node_state, number, port, subnet, vni};
+use super::{Catalog, Cluster, Network, Node, check};
+use service::service;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -278,128 +274,4 @@ fn network(reader: &mut Reader, of: Table<'_>) -> Option<Network> {
             None
         }
     }
-}
-
-fn service(reader: &mut Reader, of: Table<'_>) -> Option<Service> {
-    of.only(
-        reader,
-        &[
-            "name",
-            "affinity",
-            "default_network",
-            "history",
-            "networks",
-            "ports",
-            "timeouts",
-            "tasks",
-        ],
-    );
-    let affinities = choice(
-        "none or client",
-        &[("none", Affinity::None), ("client", Affinity::Client)],
-    );
-    let name = of.required(reader, "name", name);
-    let affinity = of.optional(reader, "affinity", affinities).unwrap_or_default();
-    let default_network = of.optional(reader, "default_network", self::name);
-    let history = of.list(reader, "history", |reader, value| list(reader, value, self::name));
-    let networks = of.tables(reader, "networks", service_network);
-    let ports = of.tables(reader, "ports", published_port);
-    let timeouts = of.optional(reader, "timeouts", |reader, value| {
-        table(reader, value, |reader, table| Some(timeouts(reader, table)))
-    });
-    let timeouts = timeouts.unwrap_or_default();
-    let tasks = of.tables(reader, "tasks", task);
-    if !of.is_whole("networks", networks.len()) {
-        reader.broken.extend(of.text("name").map(str::to_owned));
-    }
-    // Only now: every field was read, so that its errors show as well.
-    Some(Service {
-        name: name?,
-        affinity,
-        default_network,
-        history,
-        networks,
-        ports,
-        timeouts,
-        tasks,
-    })
-}
-
-fn service_network(reader: &mut Reader, of: Table<'_>) -> Option<ServiceNetwork> {
-    of.only(reader, &["name", "vips"]);
-    let name = of.required(reader, "name", name);
-    let vips = of.list(reader, "vips", address);
-    Some(ServiceNetwork { name: name?, vips })
-}
-
-fn published_port(reader: &mut Reader, of: Table<'_>) -> Option<Port> {
-    of.only(reader, &["published", "target", "protocol", "mode", "return"]);
-    let modes = choice(
-        "ingress or host",
-        &[("ingress", PortMode::Ingress), ("host", PortMode::Host)],
-    );
-    let ways = choice(
-        "tunnel or dsr",
-        &[("tunnel", ReturnPath::Tunnel), ("dsr", ReturnPath::Dsr)],
-    );
-    let published = of.required(reader, "published", port);
-    let target = of.required(reader, "target", port);
-    let usual = Port::new(0, 0);
-    let protocol = of
-        .optional(reader, "protocol", protocol)
-        .unwrap_or(usual.protocol);
-    let mode = of.optional(reader, "mode", modes).unwrap_or(usual.mode);
-    let replies = of.optional(reader, "return", ways).unwrap_or(usual.replies);
-    Some(Port {
-        published: published?,
-        target: target?,
-        protocol,
-        mode,
-        replies,
-    })
-}
-
-fn timeouts(reader: &mut Reader, of: Table<'_>) -> Timeouts {
-    of.only(reader, &["established", "closing", "udp"]);
-    let usual = Timeouts::default();
-    Timeouts {
-        established: of
-            .optional(reader, "established", idle_time)
-            .unwrap_or(usual.established),
-        closing: of.optional(reader, "closing", idle_time).unwrap_or(usual.closing),
-        udp: of.optional(reader, "udp", idle_time).unwrap_or(usual.udp),
-    }
-}
-
-fn task(reader: &mut Reader, of: Table<'_>) -> Option<Task> {
-    of.only(reader, &["id", "node", "netns", "state", "endpoints"]);
-    let id = of.required(reader, "id", name);
-    let node = of.required(reader, "node", name);
-    let netns = of.required(reader, "netns", string);
-    let state = of
-        .optional(reader, "state", task_state)
-        .unwrap_or(TaskState::Ready);
-    let endpoints = of.tables(reader, "endpoints", endpoint);
-    if !of.is_whole("endpoints", endpoints.len()) {
-        reader.broken.extend(of.text("id").map(str::to_owned));
-    }
-    Some(Task {
-        id: id?,
-        node: node?,
-        netns: netns?,
-        state,
-        endpoints,
-    })
-}
-
-fn endpoint(reader: &mut Reader, of: Table<'_>) -> Option<Endpoint> {
-    of.only(reader, &["network", "addresses", "mac"]);
-    let network = of.required(reader, "network", name);
-    let addresses = of.required(reader, "addresses", |reader, value| list(reader, value, address));
-    let mac = of.optional(reader, "mac", mac);
-    Some(Endpoint {
-        network: network?,
-        addresses: addresses?,
-        mac,
-    })
 }

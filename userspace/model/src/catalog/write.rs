@@ -1,7 +1,7 @@
 //! The catalog as a file.
 
 use super::{
-    Affinity, Catalog, Endpoint, Network, Node, NodeState, Port, PortMode, ReturnPath, Service,
+    Affinity, Catalog, Endpoint, Network, Node, NodeState, Port, PortMode, ReturnPath, Service, ServiceDns,
     ServiceNetwork, Task,
 };
 use crate::{TaskState, Timeouts};
@@ -90,6 +90,7 @@ fn write_service(out: &mut String, service: &Service) -> fmt::Result {
         networks,
         ports,
         timeouts,
+        dns,
         tasks,
     } = service;
     writeln!(out, "\n[[services]]\nname = \"{name}\"")?;
@@ -115,15 +116,34 @@ fn write_service(out: &mut String, service: &Service) -> fmt::Result {
             writeln!(out, "{field} = \"{}\"", duration(*time))?;
         }
     }
-    for ServiceNetwork { name, vips } in networks {
+    write_dns(out, dns)?;
+    for ServiceNetwork { name, vips, aliases } in networks {
         writeln!(
             out,
             "\n[[services.networks]]\nname = \"{name}\"\nvips = {}",
             strings(vips)
         )?;
+        write_list(out, "aliases", aliases)?;
     }
     ports.iter().try_for_each(|port| write_port(out, *port))?;
     tasks.iter().try_for_each(|task| write_task(out, task))
+}
+
+fn write_dns(out: &mut String, dns: &ServiceDns) -> fmt::Result {
+    if *dns == ServiceDns::default() {
+        return Ok(());
+    }
+    let ServiceDns {
+        servers,
+        search,
+        options,
+        external,
+    } = dns;
+    writeln!(out, "\n[services.dns]")?;
+    write_list(out, "servers", servers)?;
+    write_list(out, "search", search)?;
+    write_list(out, "options", options)?;
+    external.map_or(Ok(()), |external| writeln!(out, "external = {external}"))
 }
 
 fn write_port(out: &mut String, port: Port) -> fmt::Result {
@@ -133,6 +153,7 @@ fn write_port(out: &mut String, port: Port) -> fmt::Result {
         protocol,
         mode,
         replies,
+        name,
     } = port;
     writeln!(
         out,
@@ -148,9 +169,10 @@ fn write_port(out: &mut String, port: Port) -> fmt::Result {
         PortMode::Host => writeln!(out, "mode = \"host\"")?,
     }
     match replies {
-        ReturnPath::Tunnel => Ok(()),
-        ReturnPath::Dsr => writeln!(out, "return = \"dsr\""),
+        ReturnPath::Tunnel => {}
+        ReturnPath::Dsr => writeln!(out, "return = \"dsr\"")?,
     }
+    name.map_or(Ok(()), |name| writeln!(out, "name = \"{name}\""))
 }
 
 fn write_task(out: &mut String, task: &Task) -> fmt::Result {
@@ -159,6 +181,9 @@ fn write_task(out: &mut String, task: &Task) -> fmt::Result {
         node,
         netns,
         state,
+        slot,
+        hostname,
+        container,
         endpoints,
     } = task;
     // The namespace is the one string that may hold anything; the crate knows how to quote it.
@@ -174,10 +199,20 @@ fn write_task(out: &mut String, task: &Task) -> fmt::Result {
         TaskState::Gone => "gone",
     };
     writeln!(out, "state = \"{state}\"")?;
+    if let Some(slot) = slot {
+        writeln!(out, "slot = {slot}")?;
+    }
+    if let Some(hostname) = hostname {
+        writeln!(out, "hostname = \"{hostname}\"")?;
+    }
+    if let Some(container) = container {
+        writeln!(out, "container = \"{container}\"")?;
+    }
     for Endpoint {
         network,
         addresses,
         mac,
+        aliases,
     } in endpoints
     {
         writeln!(
@@ -188,8 +223,17 @@ fn write_task(out: &mut String, task: &Task) -> fmt::Result {
         if let Some(mac) = mac {
             writeln!(out, "mac = \"{mac}\"")?;
         }
+        write_list(out, "aliases", aliases)?;
     }
     Ok(())
+}
+
+/// A list of strings that need no quoting, where there are any.
+fn write_list<T: Display>(out: &mut String, field: &str, items: &[T]) -> fmt::Result {
+    if items.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "{field} = {}", strings(items))
 }
 
 /// An array of strings that need no quoting.

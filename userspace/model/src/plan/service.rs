@@ -220,6 +220,7 @@ impl<'p> ServicePlanner<'p> {
             protocol,
             mode,
             replies,
+            name: _,
         } in ports.copied()
         {
             let port = PublishedPort {

@@ -297,23 +297,11 @@ fn two_networks() -> Catalog {
     db.internal = true;
     catalog.networks.push(db);
     let api = &mut catalog.services[1];
-    api.networks.insert(
-        0,
-        ServiceNetwork {
-            name: network("db"),
-            vips: vec![address("10.0.2.2")],
-        },
-    );
+    api.networks
+        .insert(0, ServiceNetwork::new(network("db"), vec![address("10.0.2.2")]));
     for (task, last) in api.tasks.iter_mut().zip(21..) {
         let addresses = vec![address(&format!("10.0.2.{last}"))];
-        task.endpoints.insert(
-            0,
-            Endpoint {
-                network: network("db"),
-                addresses,
-                mac: None,
-            },
-        );
+        task.endpoints.insert(0, Endpoint::new(network("db"), addresses));
     }
     catalog
 }
@@ -356,11 +344,7 @@ fn a_published_service_without_networks_is_on_ingress() {
     api.ports.push(Port::new(9000, 90));
     for (task, last) in api.tasks.iter_mut().zip(21..) {
         let addresses = vec![address(&format!("10.255.7.{last}"))];
-        task.endpoints = vec![Endpoint {
-            network: NetworkName::ingress(),
-            addresses,
-            mac: None,
-        }];
+        task.endpoints = vec![Endpoint::new(NetworkName::ingress(), addresses)];
     }
     assert_eq!(catalog.check(), Ok(()));
     let api = planned(&catalog, "api", "n1");

@@ -1,13 +1,17 @@
 //! Services, their VIPs and their tasks.
 
 use super::super::path::At;
-use super::super::{HISTORY_GENERATIONS, Problem, Service, TASK_MAX_NETWORKS, Task};
+use super::super::{HISTORY_GENERATIONS, Problem, SERVICE_MAX_DNS_SERVERS, Service, TASK_MAX_NETWORKS, Task};
 use super::Checker;
 use super::addresses::{Owner, list};
 use super::cluster::duplicate;
 use crate::{NetworkName, NodeName, TaskId, TaskState};
 use essaim_abi::MacAddr;
 use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Where every task reaches the resolver of its node.
+const EMBEDDED_RESOLVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 
 /// What must be unique among all tasks.
 #[derive(Default)]
@@ -48,6 +52,8 @@ impl<'c> Checker<'c> {
                 self.found(at.field("history"), problem);
             }
             self.service_networks(at, service);
+            let dns = at.field("dns");
+            self.dns_servers(dns.field("servers"), &service.dns.servers);
             let default = self.default_network(service);
             let tasks = at.field("tasks");
             for (index, task) in service.tasks.iter().enumerate() {
@@ -114,6 +120,26 @@ impl<'c> Checker<'c> {
         }
         if let Some(default) = &service.default_network {
             self.network_of(at.field("default_network"), service, default);
+        }
+    }
+
+    fn dns_servers(&mut self, at: At<'_>, servers: &[IpAddr]) {
+        if servers.len() > SERVICE_MAX_DNS_SERVERS {
+            let found = servers.len().to_string();
+            let [least, most] = [0, SERVICE_MAX_DNS_SERVERS].map(|count| count.to_string());
+            let problem = Problem::OutOfRange {
+                what: "number of DNS servers",
+                found,
+                least,
+                most,
+            };
+            self.found(at, problem);
+        }
+        for (index, server) in servers.iter().enumerate() {
+            let broadcast = *server == IpAddr::V4(Ipv4Addr::BROADCAST);
+            if *server == EMBEDDED_RESOLVER || server.is_unspecified() || server.is_multicast() || broadcast {
+                self.found(at.index(index), Problem::NotAResolver { address: *server });
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 use crate::{Catalog, CatalogError, example};
 use proptest::prelude::*;
 
+mod names;
+
 /// The example with one piece of text replaced.
 fn with(from: &str, to: &str) -> String {
     assert!(example().contains(from), "{from}");

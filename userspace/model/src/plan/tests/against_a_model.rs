@@ -68,17 +68,10 @@ fn make_service(
     let tasks = random.into_iter().enumerate().map(|(task, (on, state, said))| {
         liveness.extend(said.map(|said| (id(task), said)));
         let addresses = vec![address(&format!("10.1.{}.{}", index + 1, task + 1))];
-        let endpoint = Endpoint {
-            network: network("app"),
-            addresses,
-            mac: None,
-        };
         Task {
-            id: id(task),
-            node: node(&format!("n{on}")),
-            netns: id(task).to_string(),
             state,
-            endpoints: vec![endpoint],
+            endpoints: vec![Endpoint::new(network("app"), addresses)],
+            ..Task::new(id(task), node(&format!("n{on}")), id(task).to_string())
         }
     });
     let published = 8000 + u16::try_from(index).unwrap();
@@ -92,10 +85,7 @@ fn make_service(
             .into_iter()
             .map(|generation| generation.into_iter().map(id).collect())
             .collect(),
-        networks: vec![ServiceNetwork {
-            name: network("app"),
-            vips,
-        }],
+        networks: vec![ServiceNetwork::new(network("app"), vips)],
         ports: port
             .map(|mode| Port {
                 mode,

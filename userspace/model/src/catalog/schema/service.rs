@@ -1,0 +1,181 @@
+//! The fields of a service.
+
+use crate::catalog::read::{Reader, Table, list, table};
+use crate::catalog::values::{
+    address, boolean, choice, idle_time, mac, name, number, port, protocol, string, task_state,
+};
+use crate::catalog::{
+    Affinity, Endpoint, Port, PortMode, ReturnPath, Service, ServiceDns, ServiceNetwork, Task,
+};
+use crate::{TaskState, Timeouts};
+
+pub(super) fn service(reader: &mut Reader, of: Table<'_>) -> Option<Service> {
+    of.only(
+        reader,
+        &[
+            "name",
+            "affinity",
+            "default_network",
+            "history",
+            "networks",
+            "ports",
+            "timeouts",
+            "dns",
+            "tasks",
+        ],
+    );
+    let affinities = choice(
+        "none or client",
+        &[("none", Affinity::None), ("client", Affinity::Client)],
+    );
+    let name = of.required(reader, "name", name);
+    let affinity = of.optional(reader, "affinity", affinities).unwrap_or_default();
+    let default_network = of.optional(reader, "default_network", self::name);
+    let history = of.list(reader, "history", |reader, value| list(reader, value, self::name));
+    let networks = of.tables(reader, "networks", service_network);
+    let ports = of.tables(reader, "ports", published_port);
+    let timeouts = of.optional(reader, "timeouts", |reader, value| {
+        table(reader, value, |reader, table| Some(timeouts(reader, table)))
+    });
+    let timeouts = timeouts.unwrap_or_default();
+    let dns = of.optional(reader, "dns", |reader, value| {
+        table(reader, value, |reader, table| Some(dns(reader, table)))
+    });
+    let dns = dns.unwrap_or_default();
+    let tasks = of.tables(reader, "tasks", task);
+    if !of.is_whole("networks", networks.len()) {
+        reader.broken.extend(of.text("name").map(str::to_owned));
+    }
+    // Only now: every field was read, so that its errors show as well.
+    Some(Service {
+        name: name?,
+        affinity,
+        default_network,
+        history,
+        networks,
+        ports,
+        timeouts,
+        dns,
+        tasks,
+    })
+}
+
+fn service_network(reader: &mut Reader, of: Table<'_>) -> Option<ServiceNetwork> {
+    of.only(reader, &["name", "vips", "aliases"]);
+    let own = of.required(reader, "name", name);
+    let vips = of.list(reader, "vips", address);
+    let aliases = of.list(reader, "aliases", name);
+    Some(ServiceNetwork {
+        name: own?,
+        vips,
+        aliases,
+    })
+}
+
+fn dns(reader: &mut Reader, of: Table<'_>) -> ServiceDns {
+    of.only(reader, &["servers", "search", "options", "external"]);
+    ServiceDns {
+        servers: of.list(reader, "servers", address),
+        search: of.list(reader, "search", name),
+        options: of.list(reader, "options", name),
+        external: of.optional(reader, "external", boolean),
+    }
+}
+
+fn published_port(reader: &mut Reader, of: Table<'_>) -> Option<Port> {
+    of.only(
+        reader,
+        &["published", "target", "protocol", "mode", "return", "name"],
+    );
+    let modes = choice(
+        "ingress or host",
+        &[("ingress", PortMode::Ingress), ("host", PortMode::Host)],
+    );
+    let ways = choice(
+        "tunnel or dsr",
+        &[("tunnel", ReturnPath::Tunnel), ("dsr", ReturnPath::Dsr)],
+    );
+    let published = of.required(reader, "published", port);
+    let target = of.required(reader, "target", port);
+    let usual = Port::new(0, 0);
+    let protocol = of
+        .optional(reader, "protocol", protocol)
+        .unwrap_or(usual.protocol);
+    let mode = of.optional(reader, "mode", modes).unwrap_or(usual.mode);
+    let replies = of.optional(reader, "return", ways).unwrap_or(usual.replies);
+    let name = of.optional(reader, "name", name);
+    Some(Port {
+        published: published?,
+        target: target?,
+        protocol,
+        mode,
+        replies,
+        name,
+    })
+}
+
+fn timeouts(reader: &mut Reader, of: Table<'_>) -> Timeouts {
+    of.only(reader, &["established", "closing", "udp"]);
+    let usual = Timeouts::default();
+    Timeouts {
+        established: of
+            .optional(reader, "established", idle_time)
+            .unwrap_or(usual.established),
+        closing: of.optional(reader, "closing", idle_time).unwrap_or(usual.closing),
+        udp: of.optional(reader, "udp", idle_time).unwrap_or(usual.udp),
+    }
+}
+
+fn task(reader: &mut Reader, of: Table<'_>) -> Option<Task> {
+    of.only(
+        reader,
+        &[
+            "id",
+            "node",
+            "netns",
+            "state",
+            "slot",
+            "hostname",
+            "container",
+            "endpoints",
+        ],
+    );
+    let id = of.required(reader, "id", name);
+    let node = of.required(reader, "node", name);
+    let netns = of.required(reader, "netns", string);
+    let state = of
+        .optional(reader, "state", task_state)
+        .unwrap_or(TaskState::Ready);
+    let slot = of.optional(reader, "slot", number("slot", 1, u32::MAX.into()));
+    let slot = slot.and_then(|slot| u32::try_from(slot).ok());
+    let hostname = of.optional(reader, "hostname", name);
+    let container = of.optional(reader, "container", name);
+    let endpoints = of.tables(reader, "endpoints", endpoint);
+    if !of.is_whole("endpoints", endpoints.len()) {
+        reader.broken.extend(of.text("id").map(str::to_owned));
+    }
+    Some(Task {
+        id: id?,
+        node: node?,
+        netns: netns?,
+        state,
+        slot,
+        hostname,
+        container,
+        endpoints,
+    })
+}
+
+fn endpoint(reader: &mut Reader, of: Table<'_>) -> Option<Endpoint> {
+    of.only(reader, &["network", "addresses", "mac", "aliases"]);
+    let network = of.required(reader, "network", name);
+    let addresses = of.required(reader, "addresses", |reader, value| list(reader, value, address));
+    let mac = of.optional(reader, "mac", mac);
+    let aliases = of.list(reader, "aliases", name);
+    Some(Endpoint {
+        network: network?,
+        addresses: addresses?,
+        mac,
+        aliases,
+    })
+}
