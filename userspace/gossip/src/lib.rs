@@ -1,0 +1,27 @@
+//! Membership, liveness facts and their acknowledgement between the nodes of a cluster.
+#![forbid(unsafe_code)]
+// The skeleton only; gone with the first working version.
+#![allow(
+    dead_code,
+    unused,
+    clippy::todo,
+    reason = "the public interface first, the insides follow"
+)]
+
+mod action;
+mod config;
+mod counters;
+mod epoch;
+mod gossip;
+mod seal;
+mod service;
+mod view;
+
+pub use action::Action;
+pub use config::Config;
+pub use counters::{Counters, DropReason};
+pub use epoch::{Epoch, Incarnation, Version};
+pub use gossip::{Gossip, OwnTask, Start, TooMuch};
+pub use seal::{KEY_LENGTH, Key, KeyRing};
+pub use service::{GossipHandle, GossipService, ServiceError, Sockets, Stopped};
+pub use view::{Event, MemberState, MemberView, TaskFact, View, ViewVersion};
