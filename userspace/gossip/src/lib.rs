@@ -9,13 +9,16 @@
 )]
 
 mod action;
+mod claim;
 mod config;
 mod counters;
 mod epoch;
+mod fact;
 mod gossip;
 mod seal;
 mod service;
 mod view;
+mod wire;
 
 pub use action::Action;
 pub use config::Config;
