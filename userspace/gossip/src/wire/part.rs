@@ -75,7 +75,7 @@ pub(crate) struct Delta {
     pub(crate) owner: NodeName,
     pub(crate) scope: Scope,
     pub(crate) epoch: Epoch,
-    /// All that are newer than this one; `None` where it is all that stands, and what is not named is no more.
+    /// All that are newer than this one, and with [`Version::ZERO`] the first part of a stream; `None` where it is all that stands, and what is not named is no more.
     pub(crate) from: Option<Version>,
     pub(crate) to: Version,
     pub(crate) records: Vec<Record>,

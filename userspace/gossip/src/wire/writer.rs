@@ -98,11 +98,11 @@ pub(crate) struct DeltaWriter {
 impl DeltaWriter {
     /// A delta without records; `None` where not even that fits.
     pub(crate) fn new(delta: Delta, room: usize) -> Option<Self> {
-        /// The longest that the number of records is written in, besides the byte of an empty list.
-        const LENGTH: usize = 3;
+        /// How much longer the number of records, and a `from` where there was none, can get.
+        const LENGTH: usize = 4;
         let mut scratch = Vec::new();
         write_part(&mut scratch, &Part::Delta(delta.clone()));
-        // What is written of `to` may only grow to its present length.
+        // The `to` of a cut delta is no longer than that of the whole; the `from` of a first part takes one byte.
         let room = room.checked_sub(scratch.len() + LENGTH)?;
         Some(Self { delta, room, scratch })
     }
