@@ -14,7 +14,7 @@
 mod own;
 mod stream;
 
-pub(crate) use own::OwnFacts;
+pub(crate) use own::{OwnFacts, networks_of};
 pub(crate) use stream::{Excerpt, Stream};
 
 use crate::digest::{Leaves, OwnerHash};
@@ -145,6 +145,14 @@ impl Facts {
     pub(crate) fn takes_part(&self, owner: &NodeName, network: &NetworkName) -> Option<bool> {
         let own = self.stream(&Scope::Node, owner)?;
         Some(participation(own, network).is_some())
+    }
+
+    /// Whether a member keeps facts of this scope, as far as is known; one that has not said counts as if.
+    pub(crate) fn may_keep(&self, node: &NodeName, scope: &Scope) -> bool {
+        match scope {
+            Scope::Node => true,
+            Scope::Network(network) => self.takes_part(node, network).unwrap_or(true),
+        }
     }
 
     /// Starts a stream, or starts it anew.

@@ -8,6 +8,7 @@
     reason = "the public interface first, the insides follow"
 )]
 
+mod acks;
 mod action;
 mod claim;
 mod config;
@@ -17,6 +18,9 @@ mod epoch;
 mod fact;
 mod facts;
 mod gossip;
+mod membership;
+mod push;
+mod reply;
 mod seal;
 mod service;
 mod view;

@@ -65,6 +65,12 @@ impl Stream {
         self.records.keys()
     }
 
+    /// The last version before this one: who knows that much lacks nothing before it.
+    pub(crate) fn before(&self, version: Version) -> Version {
+        let last = self.order.range(..version).next_back();
+        last.map_or(self.floor, |(version, _)| *version)
+    }
+
     /// Adds a fact that is newer than all before.
     pub(crate) fn write(&mut self, version: Version, fact: Fact, now: Instant) {
         debug_assert!(version > self.head, "an owner's versions only grow");
