@@ -4,6 +4,7 @@ use crate::epoch::{Epoch, Incarnation, Version};
 use essaim_model::{Catalog, Liveness, NetworkName, NodeName, NodeState, TaskId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// Counts the changes of a [`View`]; within one run it only grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,7 +38,7 @@ pub struct View {
     /// Grows with every change of what follows.
     pub version: ViewVersion,
     /// The members, this node included.
-    pub members: BTreeMap<NodeName, MemberView>,
+    pub members: BTreeMap<NodeName, Arc<MemberView>>,
 }
 
 /// What is known of one member.
@@ -176,7 +177,8 @@ mod tests {
             epoch: Epoch::from_number(epoch),
             ..MemberView::unheard(None)
         };
-        view.members.insert(NodeName::new("n2").unwrap(), member);
+        view.members
+            .insert(NodeName::new("n2").unwrap(), Arc::new(member));
         view
     }
 
@@ -224,7 +226,7 @@ mod tests {
             let mut view = View::default();
             let mut member = MemberView::unheard(None);
             member.tasks.insert(task.id.clone(), fact.clone());
-            view.members.insert(owner, member);
+            view.members.insert(owner, Arc::new(member));
             assert_eq!(view.liveness(&catalog).tasks.contains_key(&task.id), reported);
         }
     }

@@ -169,13 +169,12 @@ impl OwnFacts {
             task: task.clone(),
             state: Some(own.state),
         };
-        let scopes = own.networks.iter().cloned().map(Scope::Network);
-        let news: Vec<Scope> = scopes.filter(|scope| self.is_news(facts, scope, &fact)).collect();
-        if news.is_empty() {
+        let scopes: Vec<Scope> = own.networks.iter().cloned().map(Scope::Network).collect();
+        if !scopes.iter().any(|scope| self.is_news(facts, scope, &fact)) {
             return;
         }
         self.clock = self.clock.next();
-        for scope in news {
+        for scope in scopes {
             self.write(facts, &scope, fact.clone(), journal, now);
         }
     }

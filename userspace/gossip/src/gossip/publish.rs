@@ -30,11 +30,11 @@ impl Gossip {
     /// Shows this node's own claim.
     pub(super) fn publish_self(&mut self) {
         let (name, claim) = (self.name.clone(), self.membership.own_claim());
-        let view = self.next_view();
-        let member = view
-            .members
+        let members = &mut self.next_view().members;
+        let member = members
             .entry(name)
-            .or_insert_with(|| MemberView::unheard(None));
+            .or_insert_with(|| Arc::new(MemberView::unheard(None)));
+        let member = Arc::make_mut(member);
         member.epoch = claim.epoch;
         member.incarnation = claim.incarnation;
     }
@@ -51,11 +51,12 @@ impl Gossip {
             view.members.remove(node);
         }
         for node in come {
-            view.members.insert(node.clone(), MemberView::unheard(None));
+            view.members
+                .insert(node.clone(), Arc::new(MemberView::unheard(None)));
         }
         for (node, address) in peers.iter().filter(|(node, _)| **node != own) {
             if let Some(member) = view.members.get_mut(node) {
-                member.address = Some(*address);
+                Arc::make_mut(member).address = Some(*address);
             }
         }
         for node in gone {
@@ -70,7 +71,8 @@ impl Gossip {
             incarnation,
             state,
         } = *after;
-        if let Some(member) = self.next_view().members.get_mut(about) {
+        self.next_view();
+        if let Some(member) = self.member(about) {
             member.epoch = epoch;
             member.incarnation = incarnation;
             member.state = state;
@@ -104,7 +106,10 @@ impl Gossip {
     }
 
     fn member(&mut self, node: &NodeName) -> Option<&mut MemberView> {
-        Arc::make_mut(&mut self.view).members.get_mut(node)
+        Arc::make_mut(&mut self.view)
+            .members
+            .get_mut(node)
+            .map(Arc::make_mut)
     }
 
     fn publish_own_fact(&mut self, owner: &NodeName, key: &FactKey) {
@@ -139,8 +144,18 @@ impl Gossip {
     }
 
     fn publish_task(&mut self, owner: &NodeName, task: &TaskId) {
-        let fact = self.task_fact(owner, task);
+        let mut fact = self.task_fact(owner, task);
         let Some(member) = self.member(owner) else { return };
+        if let (Some(shown), Some(fact)) = (member.tasks.get(task), &mut fact)
+            && (fact.epoch, fact.version) < (shown.epoch, shown.version)
+        {
+            // This node left the network on which it heard the later word before it heard it on the others.
+            let networks = std::mem::take(&mut fact.networks);
+            *fact = TaskFact {
+                networks,
+                ..shown.clone()
+            };
+        }
         let state = fact.as_ref().map(|fact| fact.state);
         let before = match fact {
             Some(fact) => member.tasks.insert(task.clone(), fact),
