@@ -4,7 +4,6 @@ use crate::check::Checks;
 use essaim_gossip::{Epoch, Gossip, KeyRing, MemberView, OwnTask, ViewVersion};
 use essaim_model::{NetworkName, NodeName, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ pub enum Disk {
 
 pub(crate) struct SimNode {
     pub(crate) name: NodeName,
-    pub(crate) address: SocketAddr,
     /// `None` while it is down.
     pub(crate) core: Option<Gossip>,
     /// Counts runs, so that what is on its way to an earlier one does not reach a later.

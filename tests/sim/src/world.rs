@@ -103,7 +103,6 @@ impl World {
         let keys = key(1);
         let nodes = (0..setup.nodes).map(|number| SimNode {
             name: node(number),
-            address: address(number),
             core: None,
             run: 0,
             kept_epoch: Epoch::UNHEARD,
@@ -417,7 +416,7 @@ impl World {
         match occurrence {
             Occurrence::Datagram { to, run, datagram } => {
                 if self.nodes[to].run == run {
-                    self.with_core(to, |core, now| drop(core.handle_datagram(&datagram, now)));
+                    self.with_core(to, |core, now| core.handle_datagram(&datagram, now).ok());
                 }
             }
             Occurrence::Frame {
