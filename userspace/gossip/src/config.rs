@@ -65,7 +65,7 @@ impl Default for Config {
             probe_interval: Duration::from_millis(400),
             probe_timeout: Duration::from_millis(130),
             indirect_probes: 3,
-            suspicion: Duration::from_millis(1_300),
+            suspicion: Duration::from_millis(1_800),
             suspicion_probe_interval: Duration::from_millis(100),
             fanout: 3,
             push_spacing: Duration::from_millis(5),

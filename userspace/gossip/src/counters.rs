@@ -76,6 +76,10 @@ pub struct Counters {
     pub frames_received: u64,
     /// Their bytes.
     pub frame_bytes_received: u64,
+    /// Datagrams that the system did not take; counted by the service.
+    pub unsent_datagrams: u64,
+    /// Exchanges that were not begun or not ended; counted by the service.
+    pub failed_exchanges: u64,
     /// Statements about nodes that are no members, left out.
     pub foreign_statements: u64,
     dropped: [u64; DropReason::ALL.len()],

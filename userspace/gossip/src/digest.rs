@@ -31,6 +31,11 @@ impl OwnerHash {
         leaves & (1 << self.leaf()) != 0
     }
 
+    /// How far behind another it is on a ring of all hashes.
+    pub(crate) fn distance_from(self, other: Self) -> u64 {
+        self.0.wrapping_sub(other.0)
+    }
+
     /// The hash of an owner's entry.
     pub(crate) fn entry(self, epoch: Epoch, version: Version) -> u64 {
         mix(mix(self.0 ^ epoch.number()).wrapping_add(version.number()))

@@ -1,12 +1,5 @@
 //! Membership, liveness facts and their acknowledgement between the nodes of a cluster.
 #![forbid(unsafe_code)]
-// The skeleton only; gone with the first working version.
-#![allow(
-    dead_code,
-    unused,
-    clippy::todo,
-    reason = "the public interface first, the insides follow"
-)]
 
 mod acks;
 mod action;
@@ -32,5 +25,5 @@ pub use counters::{Counters, DropReason};
 pub use epoch::{Epoch, Incarnation, Version};
 pub use gossip::{Gossip, OwnTask, Start, TooMuch};
 pub use seal::{KEY_LENGTH, Key, KeyRing};
-pub use service::{GossipHandle, GossipService, ServiceError, Sockets, Stopped};
+pub use service::{GossipHandle, GossipService, SayError, ServiceError, Sockets, Stopped};
 pub use view::{Event, MemberState, MemberView, TaskFact, View, ViewVersion};

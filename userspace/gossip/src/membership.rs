@@ -1,8 +1,10 @@
 //! Who is there: SWIM (Das, Gupta and Motivala, 2002) with what Lifeguard (Dadgar, Phillips and Currey, 2018) and
 //! the need to hold at 20 % loss add to it.
 //!
-//! One member is probed at a time, in a random order that visits each once. A probe that is not answered is repeated and
-//! others are asked to probe too; without any answer within the interval the member is suspected. **Everyone who holds the
+//! In each interval a node probes two members: one in a random order that visits each once, as in SWIM, and its neighbour
+//! on a ring of all members. The first finds whatever the second cannot (neighbours that died together), the second bounds
+//! the time until anyone notices, which chance alone does not. A probe that is not answered is repeated and others are asked
+//! to probe too; without any answer within the interval the member is suspected. **Everyone who holds the
 //! suspicion asks the suspect**, again and again, and says so in the question: its answer contradicts, in a higher
 //! incarnation, and is news. A live suspect would have to lose all of these exchanges with all of them to be taken
 //! for dead. In a large cluster a random few ask.
@@ -41,7 +43,7 @@ pub(crate) struct Membership {
     leaves: Leaves,
     /// Who is to be probed next, last first.
     to_probe: Vec<NodeName>,
-    probe: Option<Probe>,
+    probes: Vec<Probe>,
     next_probe: Instant,
     suspicions: BTreeMap<NodeName, Suspicion>,
     relays: VecDeque<Relay>,
@@ -101,7 +103,7 @@ impl Membership {
             peers: BTreeMap::new(),
             leaves,
             to_probe: Vec::new(),
-            probe: None,
+            probes: Vec::new(),
             // Nodes that start together should not probe together.
             next_probe: now + config.probe_interval.mul_f64(random.random()),
             suspicions: BTreeMap::new(),
@@ -147,7 +149,7 @@ impl Membership {
             self.suspicions.remove(name);
         }
         self.to_probe.retain(|name| !gone.contains(name));
-        self.probe.take_if(|probe| gone.contains(&probe.target));
+        self.probes.retain(|probe| !gone.contains(&probe.target));
         let mut come = Vec::new();
         for (name, address) in peers.iter().filter(|(name, _)| **name != self.own) {
             if let Some(peer) = self.peers.get_mut(name) {

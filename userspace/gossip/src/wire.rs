@@ -10,7 +10,7 @@ mod reader;
 mod writer;
 
 pub(crate) use part::{Content, Delta, Head, Part, Subject};
-pub(crate) use reader::{Malformed, decode};
+pub(crate) use reader::decode;
 pub(crate) use writer::{DeltaWriter, Packer};
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// The most probes for others at a time.
 const MAX_RELAYS: usize = 256;
 
-/// The probe that is under way.
+/// A probe that is under way.
 #[derive(Debug)]
 pub(super) struct Probe {
     pub(super) target: NodeName,
@@ -77,7 +77,7 @@ impl Membership {
 
     /// Takes an answer in.
     pub(crate) fn acknowledged(&mut self, number: u64) {
-        self.probe.take_if(|probe| probe.number == number);
+        self.probes.retain(|probe| probe.number != number);
         if let Some(at) = self.relays.iter().position(|relay| relay.own_number == number)
             && let Some(relay) = self.relays.remove(at)
         {
@@ -92,7 +92,7 @@ impl Membership {
         if self.peers.is_empty() {
             return None;
         }
-        let tries = self.probe.iter().map(|probe| probe.next_try);
+        let tries = self.probes.iter().map(|probe| probe.next_try);
         let suspicions = self.suspicions.values();
         let asked = suspicions.map(|suspicion| {
             suspicion
@@ -112,18 +112,18 @@ impl Membership {
         self.relays.retain(|relay| relay.deadline > now);
         self.judge_suspects(now);
         self.ask_suspects(random, now);
-        self.repeat_probe(random, now);
+        self.repeat_probes(random, now);
         if self.next_probe <= now {
-            self.conclude_probe(now);
+            self.conclude_probes(now);
             self.next_probe = now + self.config.probe_interval;
-            self.start_probe(random, now);
+            self.start_probes(random, now);
             self.ask_one_that_is_down(random);
         }
     }
 
     /// Nobody could have answered while this node was not running.
     fn forgive(&mut self, late: Duration) {
-        if self.probe.is_some() {
+        if !self.probes.is_empty() {
             self.next_probe += late;
         }
         for suspicion in self.suspicions.values_mut() {
@@ -159,44 +159,64 @@ impl Membership {
         }
     }
 
-    fn repeat_probe(&mut self, random: &mut impl Rng, now: Instant) {
-        let Some(probe) = self.probe.as_mut().filter(|probe| probe.next_try <= now) else {
-            return;
-        };
-        let (target, number) = (probe.target.clone(), probe.number);
-        probe.tries += 1;
-        probe.next_try = now + self.config.probe_timeout;
-        let is_first_repetition = probe.tries == 2;
-        self.outbox.push_back((target.clone(), Part::Ping { number }));
-        if is_first_repetition {
-            let helpers = self.choose(self.config.indirect_probes, random, |name| *name != target);
-            for helper in helpers {
-                let target = target.clone();
-                self.outbox.push_back((helper, Part::ProbeFor { number, target }));
+    fn repeat_probes(&mut self, random: &mut impl Rng, now: Instant) {
+        let mut unanswered = Vec::new();
+        for probe in self.probes.iter_mut().filter(|probe| probe.next_try <= now) {
+            probe.tries += 1;
+            probe.next_try = now + self.config.probe_timeout;
+            unanswered.push((probe.target.clone(), probe.number, probe.tries == 2));
+        }
+        for (target, number, is_first_repetition) in unanswered {
+            self.outbox.push_back((target.clone(), Part::Ping { number }));
+            if is_first_repetition {
+                let helpers = self.choose(self.config.indirect_probes, random, |name| *name != target);
+                for helper in helpers {
+                    let target = target.clone();
+                    self.outbox.push_back((helper, Part::ProbeFor { number, target }));
+                }
             }
         }
     }
 
-    fn conclude_probe(&mut self, now: Instant) {
-        let Some(probe) = self.probe.take() else { return };
-        let claim = self.claim(&probe.target);
-        if let Some(claim) = claim.filter(|claim| claim.state == MemberState::Alive) {
-            self.take(&probe.target, claim.in_state(MemberState::Suspect), true, now);
+    fn conclude_probes(&mut self, now: Instant) {
+        for probe in std::mem::take(&mut self.probes) {
+            let claim = self.claim(&probe.target);
+            if let Some(claim) = claim.filter(|claim| claim.state == MemberState::Alive) {
+                self.take(&probe.target, claim.in_state(MemberState::Suspect), true, now);
+            }
         }
     }
 
-    fn start_probe(&mut self, random: &mut impl Rng, now: Instant) {
-        let Some(target) = self.next_target(random) else {
-            return;
-        };
+    fn start_probes(&mut self, random: &mut impl Rng, now: Instant) {
+        let neighbour = self.neighbour();
+        self.start_probe(neighbour.clone(), random, now);
+        let target = self.next_target(random);
+        if target != neighbour {
+            self.start_probe(target, random, now);
+        }
+    }
+
+    fn start_probe(&mut self, target: Option<NodeName>, random: &mut impl Rng, now: Instant) {
+        let Some(target) = target else { return };
         let number = random.random();
         self.outbox.push_back((target.clone(), Part::Ping { number }));
-        self.probe = Some(Probe {
+        self.probes.push(Probe {
             target,
             number,
             next_try: now + self.config.probe_timeout,
             tries: 1,
         });
+    }
+
+    /// The next living member on the ring: in the order of the hashes of their names, so that nodes that fail together are
+    /// seldom neighbours.
+    fn neighbour(&self) -> Option<NodeName> {
+        let alive = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.claim.state == MemberState::Alive);
+        let next = alive.min_by_key(|(_, peer)| peer.hash.distance_from(self.own_hash))?;
+        Some(next.0.clone())
     }
 
     fn next_target(&mut self, random: &mut impl Rng) -> Option<NodeName> {

@@ -30,8 +30,8 @@ pub enum ServiceError {
 /// An open UDP and TCP socket on the same port.
 #[derive(Debug)]
 pub struct Sockets {
-    pub(super) udp: UdpSocket,
-    pub(super) tcp: TcpListener,
+    udp: UdpSocket,
+    tcp: TcpListener,
 }
 
 impl Sockets {
@@ -50,6 +50,19 @@ impl Sockets {
     /// Takes sockets that are open already, from a holder that keeps them over restarts.
     pub const fn from_open(udp: UdpSocket, tcp: TcpListener) -> Self {
         Self { udp, tcp }
+    }
+
+    /// Hands both to the runtime.
+    pub(super) fn register(self) -> Result<(tokio::net::UdpSocket, tokio::net::TcpListener), ServiceError> {
+        let register = || {
+            self.udp.set_nonblocking(true)?;
+            self.tcp.set_nonblocking(true)?;
+            Ok((
+                tokio::net::UdpSocket::from_std(self.udp)?,
+                tokio::net::TcpListener::from_std(self.tcp)?,
+            ))
+        };
+        register().map_err(ServiceError::Register)
     }
 
     /// Where the UDP socket receives.

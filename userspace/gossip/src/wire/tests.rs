@@ -1,3 +1,4 @@
+use super::reader::Malformed;
 use super::*;
 use crate::claim::{Claim, Statement};
 use crate::epoch::{Epoch, Incarnation, Version};
