@@ -5,41 +5,34 @@
 //! 0.2 to 1 ms a datagram.
 
 use essaim_sim::{Churn, Perturbation, Samples, Setup, World};
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::Duration;
 
 const SIZES: [usize; 7] = [2, 3, 5, 10, 25, 50, 100];
 const SEED: u64 = 1_000;
 
-/// What the peer's benchmark measured, p50 and max in milliseconds.
-fn peer(perturbation: Perturbation, nodes: usize) -> &'static str {
-    use Perturbation::{
-        CreateEntry, DeleteEntry, JoinNetwork, JoinPopulatedNetwork, LeaveNetwork, UpdateEntry,
-        WriteAfterJoin,
+/// What the peer's benchmark measured, p50 and max in milliseconds, by [`SIZES`].
+fn peer(perturbation: Perturbation) -> [&'static str; SIZES.len()] {
+    let (fifty, hundred) = match perturbation {
+        Perturbation::CreateEntry => ("530-800/640-1000", "530-800/640-1000"),
+        Perturbation::UpdateEntry => ("440-890/800-1000", "440-890/800-1000"),
+        Perturbation::WriteAfterJoin => ("1000-1200/1200-1600", "1000-1200/1200-1600"),
+        Perturbation::LeaveNetwork => ("500-1050/720-1200", "500-1050/720-1200"),
+        Perturbation::DeleteEntry | Perturbation::JoinNetwork | Perturbation::JoinPopulatedNetwork => {
+            ("-", "-")
+        }
     };
-    match (perturbation, nodes) {
-        (CreateEntry | UpdateEntry | DeleteEntry, 2 | 3) => "200/200",
-        (CreateEntry | UpdateEntry | DeleteEntry, 5) => "400/400",
-        (CreateEntry | DeleteEntry, 10) => "400/800",
-        (UpdateEntry, 10) => "600/600",
-        (CreateEntry | UpdateEntry | DeleteEntry, 25) => "600/1000",
-        (CreateEntry, 50 | 100) => "530-800/640-1000",
-        (UpdateEntry, 50 | 100) => "440-890/800-1000",
-        (JoinNetwork | LeaveNetwork, 3) => "200/200",
-        (JoinNetwork | LeaveNetwork, 5) => "200/400",
-        (JoinNetwork, 10) => "400/800",
-        (LeaveNetwork, 10) => "400/600",
-        (JoinNetwork | LeaveNetwork, 25) => "600/800",
-        (WriteAfterJoin, 3) => "400/400",
-        (WriteAfterJoin, 5) => "400/57600",
-        (WriteAfterJoin, 10) => "600/1000",
-        (WriteAfterJoin, 25) => "1000/48800",
-        (WriteAfterJoin, 50 | 100) => "1000-1200/1200-1600",
-        (JoinPopulatedNetwork, 3 | 5 | 10 | 25) => "0/0",
-        (LeaveNetwork, 50 | 100) => "500-1050/720-1200",
-        _ => "-",
-    }
+    let [two, three, five, ten, twenty_five] = match perturbation {
+        Perturbation::CreateEntry | Perturbation::DeleteEntry => {
+            ["200/200", "200/200", "400/400", "400/800", "600/1000"]
+        }
+        Perturbation::UpdateEntry => ["200/200", "200/200", "400/400", "600/600", "600/1000"],
+        Perturbation::JoinNetwork => ["-", "200/200", "200/400", "400/800", "600/800"],
+        Perturbation::WriteAfterJoin => ["-", "400/400", "400/57600", "600/1000", "1000/48800"],
+        Perturbation::JoinPopulatedNetwork => ["-", "0/0", "0/0", "0/0", "0/0"],
+        Perturbation::LeaveNetwork => ["-", "200/200", "200/400", "400/600", "600/800"],
+    };
+    [two, three, five, ten, twenty_five, fifty, hundred]
 }
 
 fn peer_under_churn(nodes: usize) -> &'static str {
@@ -52,19 +45,21 @@ fn peer_under_churn(nodes: usize) -> &'static str {
     }
 }
 
-fn row(name: &str, nodes: usize, samples: &Samples, peer: &str, bytes: f64) {
+fn row(name: &str, nodes: usize, samples: &Samples, peer: &str, bytes: Option<f64>) {
     let millis = |duration: Duration| duration.as_secs_f64() * 1_000.0;
-    let mut line = String::new();
-    let _ = write!(
-        line,
-        "{name:24} {nodes:5} {:5} {:8.1} {:8.1} {:8.1}   {peer:20} {bytes:9.0}",
-        samples.count(),
-        millis(samples.quantile(0.5)),
-        millis(samples.quantile(0.99)),
-        millis(samples.max()),
-    );
+    let times = if samples.count() == 0 {
+        format!("{:>8} {:>8} {:>8}", "-", "-", "-")
+    } else {
+        let [p50, p99, max] = [samples.quantile(0.5), samples.quantile(0.99), samples.max()].map(millis);
+        format!("{p50:8.1} {p99:8.1} {max:8.1}")
+    };
+    let bytes = bytes.map_or_else(|| "-".to_owned(), |bytes| format!("{bytes:.0}"));
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}");
+    let _ = writeln!(
+        out,
+        "{name:24} {nodes:5} {:5} {times}   {peer:20} {bytes:>9}",
+        samples.count()
+    );
 }
 
 /// Bytes that a node sends a second while nothing happens.
@@ -98,23 +93,15 @@ fn main() {
     );
     drop(out);
     for perturbation in Perturbation::ALL {
-        for nodes in SIZES
-            .into_iter()
-            .filter(|nodes| *nodes >= perturbation.least_nodes())
-        {
+        let sizes = SIZES.into_iter().zip(peer(perturbation));
+        for (nodes, peer) in sizes.filter(|(nodes, _)| *nodes >= perturbation.least_nodes()) {
             let runs = if nodes >= 50 { runs.div_ceil(4) } else { runs };
             let setup = Setup {
                 check_one_in: nodes,
                 ..Setup::new(SEED, nodes)
             };
             let samples = perturbation.samples(&setup, runs);
-            row(
-                &perturbation.to_string(),
-                nodes,
-                &samples,
-                peer(perturbation, nodes),
-                f64::NAN,
-            );
+            row(&perturbation.to_string(), nodes, &samples, peer, None);
         }
     }
     for nodes in [5, 10, 25, 50, 100] {
@@ -135,10 +122,10 @@ fn main() {
             nodes,
             &samples,
             peer_under_churn(nodes),
-            bytes,
+            Some(bytes),
         );
     }
     for nodes in SIZES {
-        row("idle", nodes, &Samples::default(), "-", idle_bytes(nodes));
+        row("idle", nodes, &Samples::default(), "-", Some(idle_bytes(nodes)));
     }
 }

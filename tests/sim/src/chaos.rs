@@ -92,8 +92,8 @@ impl Chaos {
                 self.revision += 1;
                 world.set_catalog_applied(node, self.revision);
             }
-            35..45 => self.remove_task(world, node),
-            45..50 => self.drain_task(world, node),
+            35..45 => remove_task(world, node),
+            45..50 => drain_task(world, node),
             _ => self.change_task(world, node),
         }
     }
@@ -116,22 +116,22 @@ impl Chaos {
             .collect();
         world.set_task(node, chosen, state, &networks);
     }
+}
 
-    fn remove_task(&mut self, world: &mut World, node: usize) {
-        let own: Vec<_> = world.tasks(node).keys().cloned().collect();
-        if let Some(chosen) = own.choose(world.random()) {
-            world.remove_task(node, chosen);
-        }
+fn remove_task(world: &mut World, node: usize) {
+    let own: Vec<_> = world.tasks(node).keys().cloned().collect();
+    if let Some(chosen) = own.choose(world.random()) {
+        world.remove_task(node, chosen);
     }
+}
 
-    fn drain_task(&mut self, world: &mut World, node: usize) {
-        let Some((chosen, own)) = world.tasks(node).iter().next() else {
-            return;
-        };
-        let (chosen, networks) = (chosen.clone(), own.networks.iter().cloned().collect::<Vec<_>>());
-        world.set_task(node, chosen.clone(), TaskState::Draining, &networks);
-        if world.is_running(node) {
-            world.request_acks(node, &chosen, Duration::from_secs(5));
-        }
+fn drain_task(world: &mut World, node: usize) {
+    let Some((chosen, own)) = world.tasks(node).iter().next() else {
+        return;
+    };
+    let (chosen, networks) = (chosen.clone(), own.networks.iter().cloned().collect::<Vec<_>>());
+    world.set_task(node, chosen.clone(), TaskState::Draining, &networks);
+    if world.is_running(node) {
+        world.request_acks(node, &chosen, Duration::from_secs(5));
     }
 }

@@ -5,9 +5,11 @@
 //! same seed by [`Chaos`]. After every step the invariants are checked for the node that took it. A panic names the seed:
 //! the same seed gives the same run.
 #![forbid(unsafe_code)]
+#![expect(clippy::panic, reason = "a broken invariant ends the run")]
 
 mod chaos;
 mod check;
+mod failure;
 mod network;
 mod node;
 mod perturbation;
@@ -15,6 +17,7 @@ mod samples;
 mod world;
 
 pub use chaos::Chaos;
+pub use failure::{FalseAlarms, detection, detections, false_alarms};
 pub use network::Network;
 pub use node::Disk;
 pub use perturbation::{Churn, Perturbation};

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// How long a change may take at all.
 const CEILING: Duration = Duration::from_mins(3);
-const SETTLE: Duration = Duration::from_secs(60);
+const SETTLE: Duration = Duration::from_mins(1);
 
 /// A change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,8 +83,7 @@ impl Perturbation {
         }
         settle(&mut world);
         match self {
-            Self::CreateEntry => world.set_task(0, entry.clone(), TaskState::Ready, &on),
-            Self::UpdateEntry => world.set_task(0, entry.clone(), TaskState::Ready, &on),
+            Self::CreateEntry | Self::UpdateEntry => world.set_task(0, entry.clone(), TaskState::Ready, &on),
             Self::DeleteEntry => world.remove_task(0, &entry),
             Self::JoinNetwork | Self::JoinPopulatedNetwork => world.set_interests(last, &on),
             Self::WriteAfterJoin => {
@@ -193,9 +192,9 @@ impl Churn {
             lacking.is_empty()
         });
         assert!(lacking.is_empty(), "{lacking:?} lack the entry");
-        let took = churn.world.now() - written_at;
+        let took = churn.world.now().saturating_sub(written_at);
         let sent = churn.world.bytes_sent() - bytes;
-        let seconds = (churn.world.now() - start).as_secs_f64();
+        let seconds = churn.world.now().saturating_sub(start).as_secs_f64();
         #[expect(clippy::cast_precision_loss, reason = "small counts")]
         let rate = sent as f64 / size as f64 / seconds;
         (took, rate)
@@ -207,7 +206,7 @@ impl Churn {
                 self.step();
                 self.next += Self::STEP;
             }
-            let within = self.next.min(end) - self.world.now();
+            let within = self.next.min(end).saturating_sub(self.world.now());
             if self.world.run_until(within, &mut holds).is_some() {
                 return;
             }

@@ -1,12 +1,14 @@
 //! The cluster, its clock, and what is on its way.
 
-use crate::check::{Record, difference};
+mod run;
+mod verdict;
+
+use run::Occurrence;
+
+use crate::check::Record;
 use crate::network::Network;
 use crate::node::{Disk, SimNode};
-use essaim_gossip::{
-    Action, Config, Counters, Epoch, Event, Gossip, Key, KeyRing, MemberState, OwnTask, Start, View,
-    ViewVersion,
-};
+use essaim_gossip::{Config, Counters, Epoch, Event, Gossip, Key, KeyRing, OwnTask, View, ViewVersion};
 use essaim_model::{NetworkName, NodeName, TaskId, TaskState};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -14,9 +16,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long a simulated data plane takes to apply a view.
-const APPLY_TIME: Duration = Duration::from_millis(4);
 
 /// What a world starts with.
 #[derive(Clone, Debug)]
@@ -52,31 +51,6 @@ impl Setup {
     }
 }
 
-/// What happens at a moment.
-enum Occurrence {
-    Datagram {
-        to: usize,
-        run: u64,
-        datagram: Vec<u8>,
-    },
-    Frame {
-        from: usize,
-        from_run: u64,
-        to: usize,
-        run: u64,
-        frame: Vec<u8>,
-    },
-    Wake {
-        node: usize,
-        run: u64,
-    },
-    Applied {
-        node: usize,
-        run: u64,
-        view: Arc<View>,
-    },
-}
-
 /// A simulated cluster.
 pub struct World {
     setup: Setup,
@@ -89,7 +63,7 @@ pub struct World {
     members: Vec<NodeName>,
     record: Record,
     events: VecDeque<(Duration, usize, Event)>,
-    /// Since when all pairs of running nodes have been able to talk.
+    /// Since when no node has started and no path has changed.
     undisturbed_since: Duration,
     watched_tasks: Vec<(usize, TaskId)>,
     past: Counters,
@@ -97,7 +71,6 @@ pub struct World {
 
 impl World {
     /// A cluster whose nodes all start within the first 100 ms.
-    #[expect(clippy::disallowed_methods, reason = "only differences of instants count")]
     pub fn new(setup: Setup) -> Self {
         let mut random = StdRng::seed_from_u64(setup.seed);
         let keys = key(1);
@@ -201,6 +174,9 @@ impl World {
     }
 
     /// Says which tasks a node has.
+    ///
+    /// # Panics
+    /// They are too many.
     pub fn set_tasks(&mut self, node: usize, tasks: BTreeMap<TaskId, OwnTask>) {
         self.nodes[node].tasks.clone_from(&tasks);
         self.with_core(node, |core, now| assert_eq!(core.set_tasks(tasks, now), Ok(())));
@@ -225,11 +201,14 @@ impl World {
     }
 
     /// Says which networks a node takes part in.
+    ///
+    /// # Panics
+    /// They are too many.
     pub fn set_interests(&mut self, node: usize, networks: &[NetworkName]) {
         let networks: BTreeSet<NetworkName> = networks.iter().cloned().collect();
         self.nodes[node].interests.clone_from(&networks);
         self.with_core(node, |core, now| {
-            assert_eq!(core.set_interests(networks, now), Ok(()))
+            assert_eq!(core.set_interests(networks, now), Ok(()));
         });
     }
 
@@ -313,326 +292,6 @@ impl World {
     fn disturb(&mut self) {
         self.undisturbed_since = self.now;
     }
-
-    fn start(&mut self, number: usize) {
-        let mut seed = [0; 32];
-        self.random.fill(&mut seed[..]);
-        let now = self.instant();
-        let node = &mut self.nodes[number];
-        let wall_clock_ms = node.wall_clock_ms + u64::try_from(self.now.as_millis()).unwrap_or_default();
-        node.run += 1;
-        node.checks = crate::check::Checks::default();
-        node.applying = ViewVersion::default();
-        node.said = None;
-        node.core = Some(Gossip::new(
-            Start {
-                name: node.name.clone(),
-                last_epoch: node.kept_epoch,
-                wall_clock_ms,
-                seed,
-                keys: node.keys.clone(),
-                config: self.setup.config,
-            },
-            now,
-        ));
-        let (tasks, interests) = (node.tasks.clone(), node.interests.clone());
-        let peers: BTreeMap<NodeName, SocketAddr> = (0..self.nodes.len())
-            .map(|number| (self::node(number), address(number)))
-            .collect();
-        self.with_core(number, |core, now| {
-            assert_eq!(core.set_interests(interests, now), Ok(()));
-            assert_eq!(core.set_tasks(tasks, now), Ok(()));
-            core.set_peers(&peers, now);
-        });
-    }
-
-    /// Lets time pass.
-    pub fn run_for(&mut self, duration: Duration) {
-        let end = self.now + duration;
-        while self.step(end) {}
-        self.now = end;
-    }
-
-    /// Lets time pass until something holds, which is tested after every step; how long it took, or `None` where it did not
-    /// come to hold in time.
-    pub fn run_until(&mut self, within: Duration, mut holds: impl FnMut(&Self) -> bool) -> Option<Duration> {
-        let start = self.now;
-        let end = start + within;
-        loop {
-            if holds(self) {
-                return Some(self.now - start);
-            }
-            if !self.step(end) {
-                self.now = end;
-                return None;
-            }
-        }
-    }
-
-    /// Lets time pass until every running node knows all that it should.
-    ///
-    /// # Panics
-    /// It takes longer than that.
-    pub fn converge(&mut self, within: Duration) -> Duration {
-        let end = self.now + within;
-        let start = self.now;
-        while let Some(difference) = self.first_difference() {
-            assert!(
-                self.now < end,
-                "seed {}: after {within:?}, {difference}",
-                self.setup.seed
-            );
-            self.run_for(Duration::from_millis(5));
-        }
-        self.now - start
-    }
-
-    /// What a node does not know, or knows wrongly.
-    pub fn first_difference(&self) -> Option<String> {
-        let running = (0..self.size()).filter(|node| self.is_running(*node));
-        running
-            .flat_map(|observer| (0..self.size()).map(move |owner| (observer, owner)))
-            .find_map(|(observer, owner)| {
-                let view = self.view(observer);
-                let networks = self.nodes[observer].networks();
-                let owner = &self.nodes[owner];
-                let found = difference(&view, &owner.name, owner.core.is_some(), &owner.tasks, &networks);
-                found.map(|found| format!("on {}: {found}", self.nodes[observer].name))
-            })
-    }
-
-    /// Takes the next step, if there is one before that time.
-    fn step(&mut self, end: Duration) -> bool {
-        let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= end) else {
-            return false;
-        };
-        let ((at, _), occurrence) = entry.remove_entry();
-        self.now = at;
-        self.happen(occurrence);
-        true
-    }
-
-    fn happen(&mut self, occurrence: Occurrence) {
-        match occurrence {
-            Occurrence::Datagram { to, run, datagram } => {
-                if self.nodes[to].run == run {
-                    self.with_core(to, |core, now| core.handle_datagram(&datagram, now).ok());
-                }
-            }
-            Occurrence::Frame {
-                from,
-                from_run,
-                to,
-                run,
-                frame,
-            } => {
-                if self.nodes[to].run == run && self.setup.network.connects(from, to) {
-                    let answer =
-                        self.with_core(to, |core, now| core.handle_frame(&frame, now).ok().flatten());
-                    if let Some(frame) = answer.flatten() {
-                        self.send_frame(to, run, from, from_run, frame);
-                    }
-                }
-            }
-            Occurrence::Wake { node, run } => {
-                if run == 0 && self.nodes[node].run == 0 {
-                    self.start(node);
-                } else if self.nodes[node].run == run {
-                    self.nodes[node].wake = None;
-                    self.with_core(node, |core, now| {
-                        if core.poll_timeout().is_some_and(|due| due <= now) {
-                            core.handle_timeout(now);
-                        }
-                    });
-                }
-            }
-            Occurrence::Applied { node, run, view } => {
-                if self.nodes[node].run == run {
-                    let version = view.version;
-                    self.nodes[node].checks.applied = view;
-                    self.with_core(node, |core, _| core.applied(version));
-                }
-            }
-        }
-    }
-
-    /// Calls a running core, carries out what it asks for, and checks what must hold.
-    fn with_core<T>(&mut self, number: usize, call: impl FnOnce(&mut Gossip, Instant) -> T) -> Option<T> {
-        let now = self.instant();
-        let node = &mut self.nodes[number];
-        let core = node.core.as_mut()?;
-        let result = call(core, now);
-        let mut actions = Vec::new();
-        while let Some(action) = core.poll_action() {
-            actions.push(action);
-        }
-        while let Some(event) = core.poll_event() {
-            self.events.push_back((self.now, number, event));
-        }
-        node.kept_epoch = core.epoch();
-        let (view, due, run) = (core.view(), core.poll_timeout(), node.run);
-        let own = view.members.get(&node.name);
-        if own
-            .zip(node.said.as_ref())
-            .is_none_or(|(own, said)| !Arc::ptr_eq(own, said))
-        {
-            node.said = own.cloned();
-            self.record.note(&node.name, &view);
-        }
-        self.carry_out(number, actions);
-        self.arm(number, due);
-        self.apply_later(number, run, &view);
-        self.check(number, view);
-        Some(result)
-    }
-
-    fn carry_out(&mut self, from: usize, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Send { to, datagram } => {
-                    let to = number_of(to);
-                    if !self.setup.network.connects(from, to) {
-                        continue;
-                    }
-                    let run = self.nodes[to].run;
-                    for delay in self.setup.network.deliveries(&mut self.random) {
-                        let datagram = datagram.clone();
-                        self.schedule(delay, Occurrence::Datagram { to, run, datagram });
-                    }
-                }
-                Action::Exchange { to, frame, .. } => {
-                    let to = number_of(to);
-                    let (from_run, run) = (self.nodes[from].run, self.nodes[to].run);
-                    self.send_frame(from, from_run, to, run, frame);
-                }
-            }
-        }
-    }
-
-    fn send_frame(&mut self, from: usize, from_run: u64, to: usize, run: u64, frame: Vec<u8>) {
-        let delay = self.setup.network.stream_delay(&mut self.random);
-        self.schedule(
-            delay,
-            Occurrence::Frame {
-                from,
-                from_run,
-                to,
-                run,
-                frame,
-            },
-        );
-    }
-
-    fn arm(&mut self, number: usize, due: Option<Instant>) {
-        let Some(due) = due else { return };
-        let due = due.saturating_duration_since(self.epoch).max(self.now);
-        let node = &mut self.nodes[number];
-        if node.wake.is_none_or(|wake| due < wake) {
-            node.wake = Some(due);
-            let run = node.run;
-            self.schedule(due - self.now, Occurrence::Wake { node: number, run });
-        }
-    }
-
-    fn apply_later(&mut self, number: usize, run: u64, view: &Arc<View>) {
-        let is_checked = number.is_multiple_of(self.setup.check_one_in);
-        let node = &mut self.nodes[number];
-        if is_checked && view.version > node.applying {
-            node.applying = view.version;
-            let view = Arc::clone(view);
-            self.schedule(
-                APPLY_TIME,
-                Occurrence::Applied {
-                    node: number,
-                    run,
-                    view,
-                },
-            );
-        }
-    }
-
-    fn check(&mut self, number: usize, view: Arc<View>) {
-        if !number.is_multiple_of(self.setup.check_one_in) {
-            return;
-        }
-        let node = &mut self.nodes[number];
-        if let Err(broken) = node.checks.step(view, &self.members, &self.record) {
-            panic!(
-                "seed {}, {:?}, on {}: {broken}",
-                self.setup.seed, self.now, node.name
-            );
-        }
-        for (owner, task) in &self.watched_tasks {
-            if *owner == number {
-                self.check_acks(*owner, task);
-            }
-        }
-    }
-
-    /// No node counts as having applied a word that its data plane does not have.
-    fn check_acks(&self, owner: usize, task: &TaskId) {
-        let (view, name) = (self.view(owner), &self.nodes[owner].name);
-        let Some(fact) = view.task(name, task) else { return };
-        let pending = self.pending_acks(owner, task);
-        for (number, node) in self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter(|(number, _)| *number != owner)
-        {
-            let member = view.members.get(&node.name);
-            let is_counted = member.is_some_and(|member| {
-                member.state != MemberState::Down
-                    && Some(member.epoch) == self.epoch_of(number)
-                    && fact
-                        .networks
-                        .iter()
-                        .any(|network| member.interests.contains(network))
-            });
-            let takes_part = fact
-                .networks
-                .iter()
-                .any(|network| node.networks().contains(network));
-            let order = (fact.epoch, fact.version);
-            assert!(
-                !is_counted
-                    || !takes_part
-                    || pending.contains(&node.name)
-                    || node.checks.has_applied(name, task, order),
-                "seed {}, {:?}: {} counts as having applied {task}, and has not",
-                self.setup.seed,
-                self.now,
-                node.name
-            );
-        }
-    }
-
-    /// The pairs of running nodes of which one is told that the other is down.
-    pub fn told_down(&self) -> Vec<(usize, usize)> {
-        let pairs =
-            (0..self.size()).flat_map(|observer| (0..self.size()).map(move |other| (observer, other)));
-        pairs
-            .filter(|(observer, other)| {
-                let name = &self.nodes[*other].name;
-                let state = self.view(*observer).members.get(name).map(|member| member.state);
-                self.is_running(*other) && state == Some(MemberState::Down)
-            })
-            .collect()
-    }
-
-    /// How long all running nodes have been able to talk, and none has started.
-    pub fn undisturbed_for(&self) -> Duration {
-        self.now - self.undisturbed_since
-    }
-
-    fn schedule(&mut self, delay: Duration, occurrence: Occurrence) {
-        self.sequence += 1;
-        self.queue.insert((self.now + delay, self.sequence), occurrence);
-    }
-
-    fn instant(&self) -> Instant {
-        self.epoch + self.now
-    }
 }
 
 /// The name of the node of this number.
@@ -662,14 +321,4 @@ fn key(byte: u8) -> KeyRing {
 fn address(number: usize) -> SocketAddr {
     let [.., high, low] = number.to_be_bytes();
     SocketAddr::from(([10, 0, high, low], 7_946))
-}
-
-fn number_of(address: SocketAddr) -> usize {
-    match address {
-        SocketAddr::V4(address) => {
-            let [_, _, high, low] = address.ip().octets();
-            usize::from(u16::from_be_bytes([high, low]))
-        }
-        SocketAddr::V6(_) => unreachable!("simulated nodes have IPv4 addresses"),
-    }
 }

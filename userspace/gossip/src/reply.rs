@@ -10,7 +10,6 @@ use essaim_model::NodeName;
 /// The packed contents, and whether something did not fit.
 #[derive(Debug)]
 pub(crate) struct Reply {
-    incarnation: Incarnation,
     room: usize,
     most: usize,
     packers: Vec<Packer>,
@@ -19,9 +18,8 @@ pub(crate) struct Reply {
 
 impl Reply {
     /// At most so many contents of at most so many bytes.
-    pub(crate) fn new(incarnation: Incarnation, room: usize, most: usize) -> Self {
+    pub(crate) fn new(room: usize, most: usize) -> Self {
         Self {
-            incarnation,
             room,
             most,
             packers: Vec::new(),
@@ -34,10 +32,11 @@ impl Reply {
         self.lacks_room
     }
 
-    /// The contents with something in them.
-    pub(crate) fn into_contents(self) -> impl Iterator<Item = Vec<u8>> {
+    /// The contents with something in them, from a sender in this incarnation: that of the last moment, so that the
+    /// answer to a suspicion contradicts it.
+    pub(crate) fn into_contents(self, incarnation: Incarnation) -> impl Iterator<Item = Vec<u8>> {
         let filled = self.packers.into_iter().filter(|packer| !packer.is_empty());
-        filled.map(Packer::into_bytes)
+        filled.map(move |packer| packer.into_content(incarnation))
     }
 
     /// Adds a part; says whether it fitted.
@@ -106,7 +105,7 @@ impl Reply {
         if !may_start {
             return None;
         }
-        self.packers.push(Packer::new(self.incarnation, self.room));
+        self.packers.push(Packer::new(self.room));
         self.packers.last_mut()
     }
 }

@@ -1,4 +1,9 @@
 //! Services on real sockets of the loopback interface.
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test ends at the first surprise"
+)]
 
 use essaim_gossip::{
     Config, DropReason, Epoch, Event, GossipHandle, GossipService, Key, KeyRing, MemberState, OwnTask,

@@ -61,12 +61,14 @@ impl Gossip {
 
     pub(super) fn frame_reply(&self) -> Reply {
         let room = self.sealer.room(Self::MAX_FRAME);
-        Reply::new(self.membership.own_claim().incarnation, room, 1)
+        Reply::new(room, 1)
     }
 
     /// The sealed frame; `None` where nothing is in it.
     pub(super) fn frame(&mut self, to: &NodeName, reply: Reply) -> Option<Vec<u8>> {
-        let content = reply.into_contents().next()?;
+        let content = reply
+            .into_contents(self.membership.own_claim().incarnation)
+            .next()?;
         let epoch = self.own.epoch();
         let frame = self
             .sealer

@@ -78,16 +78,14 @@ impl Gossip {
             member.state = state;
         }
         let node = about.clone();
+        let is_another = before.state != state;
         match state {
-            MemberState::Alive if before.state != MemberState::Alive || before.epoch != epoch => {
+            MemberState::Alive if is_another || before.epoch != epoch => {
                 self.publish_event(Event::MemberUp { node, epoch });
             }
-            MemberState::Alive => {}
             MemberState::Suspect => self.publish_event(Event::MemberSuspect { node }),
-            MemberState::Down if before.state != MemberState::Down => {
-                self.publish_event(Event::MemberDown { node })
-            }
-            MemberState::Down => {}
+            MemberState::Down if is_another => self.publish_event(Event::MemberDown { node }),
+            MemberState::Alive | MemberState::Down => {}
         }
     }
 
@@ -128,8 +126,7 @@ impl Gossip {
                 }
             }
             // Its new run has not said; the earlier word is all there is.
-            None => {}
-            Some(Fact::Interest { .. } | Fact::Task { .. }) => {}
+            None | Some(Fact::Interest { .. } | Fact::Task { .. }) => {}
         }
     }
 

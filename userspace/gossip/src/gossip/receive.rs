@@ -24,14 +24,31 @@ impl Gossip {
     /// # Errors
     /// It was dropped, and counted.
     pub fn handle_datagram(&mut self, datagram: &[u8], now: Instant) -> Result<(), DropReason> {
-        let (sender, content) = self.open(Carrier::Datagram, datagram, now)?;
+        let handled = self
+            .open(Carrier::Datagram, datagram)
+            .and_then(|(header, content)| {
+                let epoch = self.current_epoch(&header)?;
+                self.handle_content(&header.sender, epoch, &content, now)
+            });
+        self.count(handled)?;
         self.counters.datagram_received(datagram.len());
+        Ok(())
+    }
+
+    /// Takes in what a member sealed in a datagram.
+    pub(crate) fn handle_content(
+        &mut self,
+        sender: &NodeName,
+        epoch: Epoch,
+        content: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
         let mut reply = self.reply(MAX_ANSWERS);
-        self.take_in(&sender, content, &mut reply, now);
+        self.take_in(sender, epoch, content, &mut reply, now)?;
         if reply.lacks_room() {
-            self.exchange_with(&sender, now);
+            self.exchange_with(sender, now);
         }
-        self.send_reply(&sender, reply);
+        self.send_reply(sender, reply);
         self.follow_membership(now);
         Ok(())
     }
@@ -41,33 +58,26 @@ impl Gossip {
     /// # Errors
     /// It was dropped, and counted; the exchange is over.
     pub fn handle_frame(&mut self, frame: &[u8], now: Instant) -> Result<Option<Vec<u8>>, DropReason> {
-        let (sender, content) = self.open(Carrier::Frame, frame, now)?;
-        self.counters.frame_received(frame.len());
         let mut reply = self.frame_reply();
-        self.take_in(&sender, content, &mut reply, now);
+        let handled = self.open(Carrier::Frame, frame).and_then(|(header, content)| {
+            let epoch = self.current_epoch(&header)?;
+            self.take_in(&header.sender, epoch, &content, &mut reply, now)?;
+            Ok(header.sender)
+        });
+        let sender = self.count(handled)?;
+        self.counters.frame_received(frame.len());
         self.follow_membership(now);
         Ok(self.frame(&sender, reply))
     }
 
-    fn open(
-        &mut self,
-        carrier: Carrier,
-        sealed: &[u8],
-        now: Instant,
-    ) -> Result<(NodeName, Content), DropReason> {
-        let opened = self.try_open(carrier, sealed, now);
-        if let Err(reason) = opened {
-            self.counters.drop_for(reason);
+    fn count<T>(&mut self, handled: Result<T, DropReason>) -> Result<T, DropReason> {
+        if let Err(reason) = &handled {
+            self.counters.drop_for(*reason);
         }
-        opened
+        handled
     }
 
-    fn try_open(
-        &mut self,
-        carrier: Carrier,
-        sealed: &[u8],
-        now: Instant,
-    ) -> Result<(NodeName, Content), DropReason> {
+    fn open(&self, carrier: Carrier, sealed: &[u8]) -> Result<(Header, Vec<u8>), DropReason> {
         let most = match carrier {
             Carrier::Datagram => Self::MAX_RECEIVED_DATAGRAM,
             Carrier::Frame => Self::MAX_FRAME,
@@ -79,24 +89,38 @@ impl Gossip {
         if header.sender == self.name {
             return Err(DropReason::FromSelf);
         }
+        if !self.membership.is_member(&header.sender) {
+            return Err(DropReason::NotMember);
+        }
+        let content = self.sealer.open(&header, sealed)?;
+        Ok((header, content))
+    }
+
+    /// The epoch of the sender of something that was opened, where it is the newest known.
+    fn current_epoch(&mut self, header: &Header) -> Result<Epoch, DropReason> {
         let known = self
             .membership
             .claim(&header.sender)
             .ok_or(DropReason::NotMember)?;
-        let content = self.sealer.open(&header, sealed)?;
-        let content = wire::decode(&content).or(Err(DropReason::Malformed))?;
         if header.epoch < known.epoch {
             // It may have lost its disk: it is to take a later epoch.
             self.tell(&header.sender, known);
             return Err(DropReason::StaleEpoch);
         }
-        let claim = Claim::alive(header.epoch, content.incarnation);
-        self.hear(&header.sender, claim, now);
-        Ok((header.sender, content))
+        Ok(header.epoch)
     }
 
-    fn take_in(&mut self, sender: &NodeName, content: Content, reply: &mut Reply, now: Instant) {
-        for part in content.parts {
+    fn take_in(
+        &mut self,
+        sender: &NodeName,
+        epoch: Epoch,
+        content: &[u8],
+        reply: &mut Reply,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let Content { incarnation, parts } = wire::decode(content).or(Err(DropReason::Malformed))?;
+        self.hear(sender, Claim::alive(epoch, incarnation), now);
+        for part in parts {
             match part {
                 Part::Ping { number } => {
                     reply.push(&Part::Ack { number });
@@ -135,6 +159,7 @@ impl Gossip {
                 } => self.take_ack(sender, scope, epoch, version),
             }
         }
+        Ok(())
     }
 
     fn hear(&mut self, about: &NodeName, claim: Claim, now: Instant) -> Heard {

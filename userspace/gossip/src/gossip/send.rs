@@ -24,7 +24,7 @@ impl Gossip {
     /// Something to be sent to a member in at most so many datagrams.
     pub(super) fn reply(&self, most: usize) -> Reply {
         let room = self.sealer.room(self.config.max_datagram);
-        Reply::new(self.membership.own_claim().incarnation, room, most)
+        Reply::new(room, most)
     }
 
     /// Sends it. A member that is not held to be alive is told so with it.
@@ -35,7 +35,7 @@ impl Gossip {
         let Some(address) = self.membership.address(to) else {
             return;
         };
-        for content in reply.into_contents() {
+        for content in reply.into_contents(self.membership.own_claim().incarnation) {
             let epoch = self.own.epoch();
             let datagram = self
                 .sealer

@@ -17,6 +17,9 @@ pub struct Key {
 
 impl Key {
     /// A key of these bytes, which should be random.
+    ///
+    /// # Panics
+    /// Never: only another length is refused.
     pub fn new(bytes: [u8; KEY_LENGTH]) -> Self {
         #[expect(
             clippy::expect_used,

@@ -132,11 +132,11 @@ fn part() -> impl Strategy<Value = Part> {
 }
 
 fn packed(parts: &[Part]) -> Vec<u8> {
-    let mut packer = Packer::new(Incarnation::from_number(3), usize::MAX);
+    let mut packer = Packer::new(usize::MAX);
     for part in parts {
         assert!(packer.push(part));
     }
-    packer.into_bytes()
+    packer.into_content(Incarnation::from_number(3))
 }
 
 proptest! {
@@ -150,11 +150,11 @@ proptest! {
     #[test]
     fn what_was_read_is_written_the_same(bytes in vec(any::<u8>(), 0..200)) {
         if let Ok(content) = decode(&bytes) {
-            let mut packer = Packer::new(content.incarnation, usize::MAX);
+            let mut packer = Packer::new(usize::MAX);
             for part in &content.parts {
                 packer.push(part);
             }
-            prop_assert_eq!(packer.into_bytes(), bytes);
+            prop_assert_eq!(packer.into_content(content.incarnation), bytes);
         }
     }
 
@@ -170,13 +170,13 @@ proptest! {
     #[test]
     fn a_packer_never_exceeds_its_size(parts in vec(part(), 0..6), statements in vec(statement(), 0..20),
                                        heads in vec(head(), 0..20), most in 10_usize..900) {
-        let mut packer = Packer::new(Incarnation::from_number(3), most);
+        let mut packer = Packer::new(most);
         for part in &parts {
             packer.push(part);
         }
         packer.push_claims(&statements);
         packer.push_pull(&Scope::Node, &heads);
-        let bytes = packer.into_bytes();
+        let bytes = packer.into_content(Incarnation::from_number(3));
         prop_assert!(bytes.len() <= most);
         prop_assert!(decode(&bytes).is_ok());
     }
@@ -188,7 +188,7 @@ proptest! {
             let all = delta.records.iter().all(|record| writer.push(record));
             let written = if all { Some(writer.whole()) } else { writer.cut() };
             if let Some(written) = written {
-                let mut packer = Packer::new(Incarnation::from_number(0), room + 1);
+                let mut packer = Packer::new(room + 5);
                 prop_assert!(packer.push(&Part::Delta(written)));
             }
         }

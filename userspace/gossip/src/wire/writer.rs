@@ -9,40 +9,41 @@ use crate::view::MemberState;
 use essaim_model::TaskState;
 use std::net::IpAddr;
 
+/// The longest that an incarnation is written in.
+const INCARNATION_LENGTH: usize = 5;
+
 /// The content of one datagram or frame, while it is put together.
 #[derive(Clone, Debug)]
 pub(crate) struct Packer {
-    bytes: Vec<u8>,
+    parts: Vec<u8>,
     most: usize,
-    /// The length with no part in it.
-    empty: usize,
 }
 
 impl Packer {
     /// Content of at most that many bytes.
-    pub(crate) fn new(incarnation: Incarnation, most: usize) -> Self {
-        let mut bytes = Vec::new();
-        write_number(&mut bytes, incarnation.number().into());
-        let empty = bytes.len();
-        Self { bytes, most, empty }
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            parts: Vec::new(),
+            most: most.saturating_sub(INCARNATION_LENGTH),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.bytes.len() == self.empty
+        self.parts.is_empty()
     }
 
     /// How much still fits.
     pub(crate) fn room(&self) -> usize {
-        self.most.saturating_sub(self.bytes.len())
+        self.most.saturating_sub(self.parts.len())
     }
 
     /// Adds the part if it fits; says whether it did.
     pub(crate) fn push(&mut self, part: &Part) -> bool {
-        let start = self.bytes.len();
-        write_part(&mut self.bytes, part);
-        let fits = self.bytes.len() <= self.most;
+        let start = self.parts.len();
+        write_part(&mut self.parts, part);
+        let fits = self.parts.len() <= self.most;
         if !fits {
-            self.bytes.truncate(start);
+            self.parts.truncate(start);
         }
         fits
     }
@@ -68,8 +69,12 @@ impl Packer {
         fitting
     }
 
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    /// The content, from a sender in this incarnation.
+    pub(crate) fn into_content(self, incarnation: Incarnation) -> Vec<u8> {
+        let mut content = Vec::with_capacity(INCARNATION_LENGTH + self.parts.len());
+        write_number(&mut content, incarnation.number().into());
+        content.extend_from_slice(&self.parts);
+        content
     }
 
     fn fitting<T>(&self, elements: &[T], before: usize, write: fn(&mut Vec<u8>, &T)) -> usize {
@@ -177,7 +182,7 @@ fn write_part(out: &mut Vec<u8>, part: &Part) {
                 Subject::Facts(scope) => write_scope(out, scope),
             }
             write_list(out, hashes, |out, hash| {
-                out.extend_from_slice(&hash.to_be_bytes())
+                out.extend_from_slice(&hash.to_be_bytes());
             });
         }
         Part::Heads { scope, leaves, heads } => {
