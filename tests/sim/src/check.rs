@@ -25,8 +25,10 @@ pub(crate) struct Checks {
     last: Arc<View>,
     lives: BTreeMap<NodeName, (Epoch, Incarnation)>,
     facts: BTreeMap<(NodeName, TaskId), (Epoch, Version)>,
-    /// What its data plane has.
-    pub(crate) applied: Arc<View>,
+    /// What its data plane has, and the greatest word on each task that it ever had: a node that leaves a network and comes
+    /// back has less for a moment, which the owner cannot know of at once.
+    applied: Arc<View>,
+    ever_applied: BTreeMap<(NodeName, TaskId), (Epoch, Version)>,
 }
 
 impl Checks {
@@ -85,10 +87,29 @@ impl Checks {
         Ok(())
     }
 
-    /// Whether its data plane has at least that word on a task.
+    /// Notes that its data plane has all of this view.
+    pub(crate) fn apply(&mut self, view: Arc<View>) {
+        for (name, member) in &view.members {
+            if self
+                .applied
+                .members
+                .get(name)
+                .is_some_and(|applied| Arc::ptr_eq(applied, member))
+            {
+                continue;
+            }
+            for (task, fact) in &member.tasks {
+                let order = self.ever_applied.entry((name.clone(), task.clone())).or_default();
+                *order = (fact.epoch, fact.version).max(*order);
+            }
+        }
+        self.applied = view;
+    }
+
+    /// Whether its data plane had at least that word on a task.
     pub(crate) fn has_applied(&self, owner: &NodeName, task: &TaskId, order: (Epoch, Version)) -> bool {
-        let fact = self.applied.task(owner, task);
-        fact.is_some_and(|fact| (fact.epoch, fact.version) >= order)
+        let applied = self.ever_applied.get(&(owner.clone(), task.clone()));
+        applied.is_some_and(|applied| *applied >= order)
     }
 }
 

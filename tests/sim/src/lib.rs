@@ -14,6 +14,7 @@ mod network;
 mod node;
 mod perturbation;
 mod samples;
+mod scale;
 mod world;
 
 pub use chaos::Chaos;
@@ -22,4 +23,5 @@ pub use network::Network;
 pub use node::Disk;
 pub use perturbation::{Churn, Perturbation};
 pub use samples::Samples;
+pub use scale::{Life, life};
 pub use world::{Setup, World, network, node, task};

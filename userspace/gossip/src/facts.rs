@@ -181,12 +181,16 @@ impl Facts {
 
     /// Takes in a delta of an owner whose newest known epoch is `newest`.
     pub(crate) fn merge(&mut self, delta: Delta, newest: Epoch, now: Instant) -> Result<Merged, NotMerged> {
-        if delta.epoch < newest {
+        let streams = self.scopes.get(&delta.scope).ok_or(NotMerged::NoInterest)?;
+        let known = streams.by_owner.get(&delta.owner);
+        let state = known.map_or((Epoch::UNHEARD, Version::ZERO), |known| {
+            (known.epoch(), known.head())
+        });
+        if delta.epoch < newest || delta.epoch < state.0 || (delta.epoch, delta.to) <= state {
             return Err(NotMerged::Old);
         }
-        if !self.keeps(&delta.scope) {
-            return Err(NotMerged::NoInterest);
-        }
+        let is_fresh = known.is_none() || state.0 < delta.epoch;
+        let before = if is_fresh { Version::ZERO } else { state.1 };
         if let Scope::Network(network) = &delta.scope {
             let own = self.stream(&Scope::Node, &delta.owner);
             let own = own
@@ -196,15 +200,6 @@ impl Facts {
             if delta.to < since {
                 return Err(NotMerged::Old);
             }
-        }
-        let known = self.stream(&delta.scope, &delta.owner);
-        if known.is_some_and(|stream| stream.epoch() > delta.epoch) {
-            return Err(NotMerged::Old);
-        }
-        let is_fresh = known.is_none_or(|stream| stream.epoch() < delta.epoch);
-        let before = self.head(&delta.scope, &delta.owner, delta.epoch);
-        if delta.to <= before {
-            return Err(NotMerged::Old);
         }
         // The first part of a stream is for those who know nothing of it.
         let is_out_of_place = |from| from > before || from == Version::ZERO && before != Version::ZERO;

@@ -10,7 +10,7 @@ use crate::fact::Scope;
 use crate::facts::{Facts, OwnFacts, networks_of};
 use crate::membership::Membership;
 use crate::push::Push;
-use crate::seal::Sealer;
+use crate::seal::{Carrier, Sealer};
 use crate::{Action, Config, Counters, Epoch, Event, KeyRing, View, ViewVersion};
 use essaim_model::{NetworkName, NodeName, TaskId, TaskState};
 use rand::SeedableRng;
@@ -265,7 +265,7 @@ impl Gossip {
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.membership.poll_timeout().is_some_and(|due| due <= now) {
             self.membership.handle_timeout(&mut self.random, now);
-            self.follow_membership(now);
+            self.follow_membership(Carrier::Datagram, now);
         }
         if self.given_acks.due().is_some_and(|due| due <= now) {
             self.ask_for_acks(now);

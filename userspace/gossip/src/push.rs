@@ -7,6 +7,9 @@ use essaim_model::NodeName;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+/// The most items that are pushed at a time: more do not fit anyway.
+const MAX_ITEMS: usize = 256;
+
 /// News by what it is of.
 ///
 /// News is pushed at once, then repeated for some rounds. The news of a stream is a range of its versions, and what is
@@ -17,6 +20,8 @@ pub(crate) struct Push {
     streams: BTreeMap<(Scope, NodeName), VecDeque<Range>>,
     due: Option<Instant>,
     last: Option<Instant>,
+    /// More is waiting than fitted: it goes at the pace of repetitions, and digests may be faster.
+    has_backlog: bool,
 }
 
 /// How many times news has been pushed.
@@ -39,6 +44,25 @@ pub(crate) enum Item {
         owner: NodeName,
         from: Version,
     },
+}
+
+/// An [`Item`] before it is chosen.
+enum Key<'a> {
+    Claim(&'a NodeName),
+    Stream(&'a Scope, &'a NodeName, Version),
+}
+
+impl Key<'_> {
+    fn item(&self) -> Item {
+        match self {
+            Self::Claim(about) => Item::Claim((*about).clone()),
+            Self::Stream(scope, owner, from) => Item::Stream {
+                scope: (*scope).clone(),
+                owner: (*owner).clone(),
+                from: *from,
+            },
+        }
+    }
 }
 
 impl Push {
@@ -82,7 +106,12 @@ impl Push {
     }
 
     fn hasten(&mut self, config: &Config, now: Instant) {
-        let earliest = self.last.map_or(now, |last| now.max(last + config.push_spacing));
+        let spacing = if self.has_backlog {
+            config.push_interval
+        } else {
+            config.push_spacing
+        };
+        let earliest = self.last.map_or(now, |last| now.max(last + spacing));
         self.due = Some(self.due.map_or(earliest, |due| due.min(earliest)));
     }
 
@@ -90,27 +119,32 @@ impl Push {
         self.due
     }
 
-    /// All that is to be pushed: what was pushed least first, and claims and nodes' own streams before others.
+    /// What is to be pushed now, as much as could fit: what was pushed least first, and claims and nodes' own streams before
+    /// others.
     pub(crate) fn items(&self) -> Vec<Item> {
         let claims = self
             .claims
             .iter()
-            .map(|(about, rounds)| (*rounds, Item::Claim(about.clone())));
+            .map(|(about, rounds)| (*rounds, Key::Claim(about)));
         let streams = self.streams.iter().filter_map(|((scope, owner), ranges)| {
-            let item = Item::Stream {
-                scope: scope.clone(),
-                owner: owner.clone(),
-                from: ranges.front()?.from,
-            };
-            Some((ranges.back()?.rounds, item))
+            let from = ranges.front()?.from;
+            Some((ranges.back()?.rounds, Key::Stream(scope, owner, from)))
         });
-        let mut items: Vec<(Rounds, Item)> = claims.chain(streams).collect();
-        items.sort_by_key(|(rounds, _)| *rounds);
-        items.into_iter().map(|(_, item)| item).collect()
+        let mut keys: Vec<(Rounds, Key<'_>)> = claims.chain(streams).collect();
+        keys.sort_by_key(|(rounds, _)| *rounds);
+        keys.into_iter()
+            .take(MAX_ITEMS)
+            .map(|(_, key)| key.item())
+            .collect()
     }
 
-    /// Counts a round for what was sent, drops what has had all of its rounds, and says when the next round is.
-    pub(crate) fn pushed(&mut self, sent: &[Item], config: &Config, now: Instant) {
+    /// Counts a round for the items that were sent, drops what has had all of its rounds, and says when the next round is.
+    pub(crate) fn pushed<'a>(
+        &mut self,
+        sent: impl IntoIterator<Item = &'a Item>,
+        config: &Config,
+        now: Instant,
+    ) {
         let is_done = |rounds: Rounds| rounds.0 > config.push_rounds;
         for item in sent {
             match item {
@@ -132,19 +166,12 @@ impl Push {
             ranges.retain(|range| !is_done(range.rounds));
             !ranges.is_empty()
         });
+        let ranges = self.streams.values().flatten().map(|range| range.rounds);
+        let mut rounds = self.claims.values().copied().chain(ranges);
+        self.has_backlog = rounds.any(|rounds| rounds == Rounds::default());
         self.last = Some(now);
-        let mut rounds = self
-            .claims
-            .values()
-            .copied()
-            .chain(self.streams.values().flatten().map(|range| range.rounds));
-        self.due = if self.claims.is_empty() && self.streams.is_empty() {
-            None
-        } else if rounds.any(|rounds| rounds == Rounds::default()) {
-            Some(now + config.push_spacing)
-        } else {
-            Some(now + config.push_interval)
-        };
+        let is_empty = self.claims.is_empty() && self.streams.is_empty();
+        self.due = (!is_empty).then_some(now + config.push_interval);
     }
 }
 
@@ -213,10 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_fit_is_tried_again_soon() {
+    fn a_backlog_is_not_hastened_by_more_of_it() {
         let (config, now, mut push) = (Config::default(), now(), Push::default());
         push.add_claim(&node("a"), &config, now);
         push.pushed(&[], &config, now);
+        push.add_claim(&node("b"), &config, now);
+        assert_eq!(push.due(), Some(now + config.push_interval));
+        push.pushed(&push.items(), &config, now);
+        push.add_claim(&node("c"), &config, now);
         assert_eq!(push.due(), Some(now + config.push_spacing));
     }
 }

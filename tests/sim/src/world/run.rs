@@ -141,7 +141,7 @@ impl World {
             Occurrence::Applied { node, run, view } => {
                 if self.nodes[node].run == run {
                     let version = view.version;
-                    self.nodes[node].checks.applied = view;
+                    self.nodes[node].checks.apply(view);
                     self.with_core(node, |core, _| core.applied(version));
                 }
             }

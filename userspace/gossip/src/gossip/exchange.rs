@@ -10,7 +10,7 @@ use essaim_model::NodeName;
 use std::time::{Duration, Instant};
 
 /// The least time between two exchanges that this node starts.
-const SPACING: Duration = Duration::from_millis(100);
+const SPACING: Duration = Duration::from_millis(500);
 
 impl Gossip {
     /// The most bytes of a frame.

@@ -44,12 +44,12 @@ impl Gossip {
         now: Instant,
     ) -> Result<(), DropReason> {
         let mut reply = self.reply(MAX_ANSWERS);
-        self.take_in(sender, epoch, content, &mut reply, now)?;
+        self.take_in(Carrier::Datagram, sender, epoch, content, &mut reply, now)?;
         if reply.lacks_room() {
             self.exchange_with(sender, now);
         }
         self.send_reply(sender, reply);
-        self.follow_membership(now);
+        self.follow_membership(Carrier::Datagram, now);
         Ok(())
     }
 
@@ -61,12 +61,12 @@ impl Gossip {
         let mut reply = self.frame_reply();
         let handled = self.open(Carrier::Frame, frame).and_then(|(header, content)| {
             let epoch = self.current_epoch(&header)?;
-            self.take_in(&header.sender, epoch, &content, &mut reply, now)?;
+            self.take_in(Carrier::Frame, &header.sender, epoch, &content, &mut reply, now)?;
             Ok(header.sender)
         });
         let sender = self.count(handled)?;
         self.counters.frame_received(frame.len());
-        self.follow_membership(now);
+        self.follow_membership(Carrier::Frame, now);
         Ok(self.frame(&sender, reply))
     }
 
@@ -112,6 +112,7 @@ impl Gossip {
 
     fn take_in(
         &mut self,
+        carrier: Carrier,
         sender: &NodeName,
         epoch: Epoch,
         content: &[u8],
@@ -139,7 +140,7 @@ impl Gossip {
                     leaves: _,
                     statements,
                 } => self.take_census(statements, reply, now),
-                Part::Delta(delta) => self.take_delta(delta, reply, now),
+                Part::Delta(delta) => self.take_delta(carrier, delta, reply, now),
                 Part::Digest { subject, hashes } => self.compare(&subject, &hashes, reply),
                 Part::Heads { scope, leaves, heads } => self.take_heads(&scope, leaves, heads, reply),
                 Part::Pull { scope, heads } => self.give(&scope, &heads, reply),
@@ -192,7 +193,7 @@ impl Gossip {
         reply.push_claims(&better);
     }
 
-    fn take_delta(&mut self, delta: Delta, reply: &mut Reply, now: Instant) {
+    fn take_delta(&mut self, carrier: Carrier, delta: Delta, reply: &mut Reply, now: Instant) {
         let (owner, scope, epoch) = (delta.owner.clone(), delta.scope.clone(), delta.epoch);
         if owner == self.name {
             if epoch > self.epoch() {
@@ -209,8 +210,10 @@ impl Gossip {
                 if epoch > claim.epoch {
                     self.hear(&owner, Claim::alive(epoch, crate::Incarnation::default()), now);
                 }
-                self.push
-                    .add_stream(&scope, &owner, merged.before, &self.config, now);
+                if carrier == Carrier::Datagram {
+                    self.push
+                        .add_stream(&scope, &owner, merged.before, &self.config, now);
+                }
                 self.follow_interests(&owner, &merged.changed);
                 self.publish_facts(&owner, &merged.changed);
                 let head = self.facts.head(&scope, &owner, epoch);

@@ -1,15 +1,15 @@
 //! What goes out: news, digests, probes and acknowledgements.
 
 use super::Gossip;
+use crate::Action;
 use crate::acks::Ack;
 use crate::claim::{Claim, Statement};
 use crate::fact::Scope;
-use crate::membership::Change;
+use crate::facts::Excerpt;
 use crate::push::Item;
 use crate::reply::Reply;
 use crate::seal::Carrier;
 use crate::wire::{Part, Subject};
-use crate::{Action, MemberState};
 use essaim_model::NodeName;
 use rand::seq::SliceRandom;
 use std::collections::BTreeSet;
@@ -77,12 +77,12 @@ impl Gossip {
         );
     }
 
-    /// Sends what the membership has to send, and shows and pushes what changed in it.
-    pub(super) fn follow_membership(&mut self, now: Instant) {
+    /// Sends what the membership has to send, and shows what changed in it. What came by an exchange is not pushed on: it is
+    /// seldom news, and much.
+    pub(super) fn follow_membership(&mut self, carrier: Carrier, now: Instant) {
         while let Some(change) = self.membership.poll_change() {
-            let Change { about, before, after } = &change;
-            if before.epoch != after.epoch || before.state != after.state || after.state == MemberState::Alive
-            {
+            let about = &change.about;
+            if carrier == Carrier::Datagram {
                 self.push.add_claim(about, &self.config, now);
             }
             self.publish_change(&change);
@@ -95,17 +95,53 @@ impl Gossip {
     /// Pushes news to some members: any, and for news of a network some that take part in it.
     pub(super) fn push_news(&mut self, now: Instant) {
         let items = self.push.items();
-        let mut sent = Vec::new();
+        let news: Vec<News> = items.iter().map(|item| self.news(item)).collect();
+        let mut sent = 0;
         for target in self.push_targets(&items) {
             let mut reply = self.reply(MAX_PUSHED);
-            for item in &items {
-                if self.push_item(item, &target, &mut reply) && !sent.contains(item) {
-                    sent.push(item.clone());
-                }
-            }
+            let scopes: BTreeSet<&Scope> = news.iter().filter_map(|news| news.scope.as_ref()).collect();
+            let kept: BTreeSet<&Scope> = scopes
+                .into_iter()
+                .filter(|scope| self.facts.may_keep(&target, scope))
+                .collect();
+            let fitting = news
+                .iter()
+                .take_while(|news| news.add_to(&mut reply, &target, &kept));
+            sent = fitting.count().max(sent);
             self.send_reply(&target, reply);
         }
-        self.push.pushed(&sent, &self.config, now);
+        self.push.pushed(items.iter().take(sent), &self.config, now);
+    }
+
+    /// What there is to say of an item. Of a stream with more news than fits a datagram, the first part; who lacks the rest
+    /// asks for it.
+    fn news(&self, item: &Item) -> News {
+        match item {
+            Item::Claim(about) => {
+                let own = (about == &self.name).then(|| self.membership.own_claim());
+                let claim = own.or_else(|| self.membership.claim(about));
+                let about = about.clone();
+                News {
+                    scope: None,
+                    owner: None,
+                    part: claim.map(|claim| Part::Claims(vec![Statement { about, claim }])),
+                }
+            }
+            Item::Stream { scope, owner, from } => {
+                // The room of an empty datagram, less what the incarnation takes.
+                let room = self.sealer.room(self.config.max_datagram).saturating_sub(8);
+                let stream = self.facts.stream(scope, owner);
+                let excerpt = stream.map(|stream| stream.excerpt(owner, scope, *from, room));
+                News {
+                    scope: Some(scope.clone()),
+                    owner: Some(owner.clone()),
+                    part: match excerpt {
+                        Some(Excerpt::Delta(delta)) => Some(Part::Delta(delta)),
+                        Some(Excerpt::Nothing | Excerpt::TooLarge) | None => None,
+                    },
+                }
+            }
+        }
     }
 
     fn push_targets(&mut self, items: &[Item]) -> BTreeSet<NodeName> {
@@ -131,30 +167,6 @@ impl Gossip {
             targets.extend(more);
         }
         targets
-    }
-
-    /// Adds the item, if it is news for the target; says whether all of it fitted. Where nothing is left of it, or
-    /// nobody to push it to, it counts as sent.
-    fn push_item(&self, item: &Item, target: &NodeName, reply: &mut Reply) -> bool {
-        match item {
-            Item::Claim(about) if about == &self.name => reply.push_claims(&[Statement {
-                about: about.clone(),
-                claim: self.membership.own_claim(),
-            }]),
-            Item::Claim(about) => self.membership.claim(about).is_none_or(|claim| {
-                let about = about.clone();
-                reply.push_claims(&[Statement { about, claim }])
-            }),
-            Item::Stream { scope, owner, from } => {
-                let Some(stream) = self.facts.stream(scope, owner) else {
-                    return true;
-                };
-                if owner == target || !self.facts.may_keep(target, scope) {
-                    return true;
-                }
-                reply.push_newer(scope, owner, stream, *from)
-            }
-        }
     }
 
     /// Compares what this node knows with a random member.
@@ -230,5 +242,25 @@ impl Gossip {
             }
         }
         self.given_acks.asked(now + self.config.ack_interval);
+    }
+}
+
+/// An item as it is pushed.
+struct News {
+    scope: Option<Scope>,
+    owner: Option<NodeName>,
+    /// `None` where nothing is left of it, or a digest has to bring it.
+    part: Option<Part>,
+}
+
+impl News {
+    /// Adds it, if it is news for the target; says whether it did not lack room.
+    fn add_to(&self, reply: &mut Reply, target: &NodeName, kept: &BTreeSet<&Scope>) -> bool {
+        let concerns = self.owner.as_ref() != Some(target)
+            && self.scope.as_ref().is_none_or(|scope| kept.contains(scope));
+        match &self.part {
+            Some(part) if concerns => reply.push(part),
+            Some(_) | None => true,
+        }
     }
 }
