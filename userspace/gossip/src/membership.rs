@@ -324,3 +324,6 @@ fn entry(hash: OwnerHash, claim: Claim) -> u64 {
     let version = u64::from(claim.incarnation.number()) << 2 | state;
     hash.entry(claim.epoch, Version::from_number(version))
 }
+
+#[cfg(test)]
+mod tests;
