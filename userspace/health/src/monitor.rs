@@ -2,6 +2,11 @@ use crate::{FailureCause, HealthCheck, ProbeFailure, ProbeResult};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+mod against_a_model;
+#[cfg(test)]
+mod tests;
+
 /// Results that are kept for whoever asks; as many as Docker keeps.
 pub const RESULTS_KEPT: usize = 5;
 

@@ -3,6 +3,11 @@ use essaim_model::NodeName;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+#[cfg(test)]
+mod against_a_model;
+#[cfg(test)]
+mod tests;
+
 /// From one SIGKILL to the next: a process that was made while the others were looked for has not got the first.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
 
