@@ -16,7 +16,8 @@ pub struct TaskPlace {
     pub netns: String,
     /// A process of the task. Commands enter its namespaces (mount, PID, UTS, IPC, control group, as far as they are
     /// not the agent's), its control group, root and working directory, and run with its environment, user, groups and
-    /// no more capabilities than it may have. Not taken over are seccomp filters and the labels of security modules.
+    /// no more capabilities than it may have. Not taken over are its resource limits, its seccomp filter and the labels
+    /// of security modules.
     ///
     /// Without one, commands run as the agent does, but for the network namespace. A process in a user namespace of its
     /// own, or in another network namespace than the task's, is refused.
@@ -34,7 +35,7 @@ pub struct TaskProbe {
     pub check: HealthCheck,
     /// Where its probes go.
     pub place: TaskPlace,
-    /// When it was started.
+    /// When it was started. Read only when the task is first watched, and where its check or place changes.
     pub started: Instant,
     /// Whether it is known to have been healthy, as before a restart of the agent: it then counts as healthy until
     /// `retries` probes have failed, and keeps its traffic meanwhile. Read only when the task is first watched.
@@ -115,8 +116,8 @@ impl HealthService {
 
     /// Watches exactly these tasks.
     ///
-    /// One that is watched already goes on as it was; where its check, place or start changed it is watched anew, and
-    /// counts as healthy if it did. The probes of one that is left out are called off.
+    /// One that is watched already goes on as it was; where its check or place changed it is watched anew, and counts as
+    /// healthy if it did. The probes of one that is left out are called off.
     pub fn set_tasks(&self, tasks: BTreeMap<TaskId, TaskProbe>) {
         self.wanted.send_replace(tasks);
     }
@@ -356,10 +357,10 @@ impl Watched {
         let TaskProbe {
             check,
             place,
-            started,
+            started: _,
             was_healthy: _,
         } = wanted;
-        self.probe.check == *check && self.probe.place == *place && self.probe.started == *started
+        self.probe.check == *check && self.probe.place == *place
     }
 }
 

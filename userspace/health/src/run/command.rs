@@ -11,11 +11,12 @@ use crate::{CommandLine, FailureCause, Output, TaskPlace};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::Child;
@@ -33,6 +34,8 @@ enum StartError {
     Room(#[from] RoomError),
     #[error("failed to make a pipe for the output")]
     Pipe(#[source] io::Error),
+    #[error("failed to open /dev/null for the input")]
+    Input(#[source] io::Error),
     #[error("failed to start a thread")]
     Thread(#[source] io::Error),
     #[error("the thread that starts commands panicked (a bug)")]
@@ -179,13 +182,15 @@ impl Drop for Group {
 /// Starts a command at the task; what it says can be read from the descriptor.
 fn start(line: &CommandLine, place: &TaskPlace) -> Result<(Group, OwnedFd), StartError> {
     let (room, inheritance) = Room::open(place)?;
+    // The node's own: what the task has under that name is not for the agent to open.
+    let input = File::open("/dev/null").map_err(StartError::Input)?;
     let (reader, writer) = io::pipe().map_err(StartError::Pipe)?;
     let mut command = std::process::Command::new(line.program());
     command
         .args(line.arguments())
         .env_clear()
         .env("PATH", PATH)
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(writer.try_clone().map_err(StartError::Pipe)?)
         .stderr(writer)
         .process_group(0);
