@@ -2,6 +2,7 @@
 
 use crate::{Folder, Target};
 use libfuzzer_sys as _;
+use std::env;
 use std::ffi::{CString, NulError, c_char, c_int};
 use std::path::Path;
 use std::process;
@@ -54,12 +55,21 @@ pub fn discover(target: Target, seconds: u64, seed: u64, artifacts: &Path) -> Re
 /// A path that no C program can be given.
 pub fn merge(target: Target) -> Result<i32, NulError> {
     let folders = [Folder::corpus(target), Folder::discovered(target)];
-    let mut arguments = vec!["-merge=1".to_owned(), format!("-max_len={MOST}")];
+    let mut arguments = vec![
+        // As few as lead through all of it; how often each leads through is no reason.
+        "-set_cover_merge=1".to_owned(),
+        "-use_counters=0".to_owned(),
+        format!("-max_len={MOST}"),
+    ];
     arguments.extend(folders.iter().map(|folder| folder.path().display().to_string()));
     drive(target, arguments)
 }
 
-fn drive(target: Target, arguments: Vec<String>) -> Result<i32, NulError> {
+/// Has libFuzzer do what these arguments of its own say.
+///
+/// # Errors
+/// An argument that no C program can be given.
+pub fn drive(target: Target, arguments: Vec<String>) -> Result<i32, NulError> {
     TARGET.get_or_init(|| target);
     let loud = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -67,7 +77,10 @@ fn drive(target: Target, arguments: Vec<String>) -> Result<i32, NulError> {
         // libFuzzer takes the signal, and keeps the input.
         process::abort();
     }));
-    let program = "essaim-fuzz".to_owned();
+    // A merge runs this line again, in a shell, with more arguments: an input may end the process that it is tried in.
+    let program =
+        env::current_exe().map_or_else(|_| "essaim-fuzz".to_owned(), |path| path.display().to_string());
+    let program = format!("{program} {} --libfuzzer", target.name);
     let words: Result<Vec<CString>, NulError> =
         [program].into_iter().chain(arguments).map(CString::new).collect();
     let words = words?;
@@ -95,6 +108,6 @@ extern "C" fn one_input(data: *const u8, size: usize) -> c_int {
 
 /// The crate that brings libFuzzer wants a target under this name; ours come by the callback.
 #[unsafe(no_mangle)]
-fn rust_fuzzer_test_input(_input: &[u8]) -> i32 {
+extern "Rust" fn rust_fuzzer_test_input(_input: &[u8]) -> i32 {
     0
 }

@@ -34,6 +34,10 @@ struct Arguments {
     /// Look in this process, and leave what fails in this folder.
     #[arg(long, hide = true)]
     into: Option<PathBuf>,
+    /// Do what libFuzzer's own arguments say, which follow.
+    #[cfg(feature = "libfuzzer")]
+    #[arg(long, hide = true, num_args = 0.., allow_hyphen_values = true)]
+    libfuzzer: Option<Vec<String>>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -50,6 +54,10 @@ fn main() -> anyhow::Result<ExitCode> {
         let input = fs::read(file).with_context(|| format!("failed to read {}", file.display()))?;
         (target.run)(&input);
         return Ok(ExitCode::SUCCESS);
+    }
+    #[cfg(feature = "libfuzzer")]
+    if let Some(own) = arguments.libfuzzer {
+        return code(essaim_fuzz::guided::drive(target, own)?);
     }
     if arguments.keep {
         return keep(target);
@@ -167,7 +175,7 @@ fn keep(_target: Target) -> anyhow::Result<ExitCode> {
 
 #[cfg(feature = "libfuzzer")]
 fn code(status: i32) -> anyhow::Result<ExitCode> {
-    Ok(u8::try_from(status)
+    u8::try_from(status)
         .map(ExitCode::from)
-        .context("an exit status that is none")?)
+        .context("an exit status that is none")
 }

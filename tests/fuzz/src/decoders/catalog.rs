@@ -50,6 +50,22 @@ fn is_inside(text: &str, place: Place) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Folder, Target};
+
+    #[test]
+    fn the_corpus_has_catalogs_that_are_taken_and_catalogs_that_are_refused() {
+        let folder = Folder::corpus(Target::named("catalog").unwrap());
+        let taken = |name: &str| {
+            let text = std::fs::read_to_string(folder.path().join(name)).unwrap();
+            Catalog::parse(&text).map(drop)
+        };
+        for name in ["example.toml", "everything.toml"] {
+            assert_eq!(taken(name), Ok(()), "{name}");
+        }
+        for name in ["syntax.toml", "wrong.toml"] {
+            assert!(taken(name).is_err(), "{name}");
+        }
+    }
 
     #[test]
     fn places_are_counted_from_1_up_to_the_end_of_each_line() {
