@@ -281,3 +281,15 @@ fn a_shell_that_is_late_starts_a_probe_before_it_ends_it() {
     monitor.handle_timeout(monitor.poll_timeout());
     assert_eq!(actions(&mut monitor), [Action::StartProbe, Action::CancelProbe]);
 }
+
+#[test]
+fn a_probe_that_ends_before_it_is_called_off_leaves_nothing_to_call_off() {
+    let mut monitor = Monitor::new(check(pace()), Instant::now());
+    monitor.handle_timeout(monitor.poll_timeout());
+    assert_eq!(actions(&mut monitor), [Action::StartProbe]);
+    let deadline = monitor.poll_timeout();
+    monitor.handle_timeout(deadline);
+    monitor.probe_finished(passed(), deadline);
+    assert!(actions(&mut monitor).is_empty());
+    probe(&mut monitor, passed());
+}
