@@ -1,0 +1,35 @@
+use crate::decoders::{catalog, http, json, packet};
+use essaim_agent::NodeRecord;
+use essaim_agent::control::{AgentReply, AgentRequest};
+use essaim_agent::holder::{Reply, Request};
+
+/// A decoder, and what must hold of it for every input.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: that of its folders, and on the command line.
+    pub name: &'static str,
+    /// Panics where a promise is broken.
+    pub run: fn(&[u8]),
+}
+
+/// Every decoder there is. A new one is one more line, and a file or two in `corpus/NAME`.
+#[rustfmt::skip]
+pub const TARGETS: &[Target] = &[
+    Target { name: "frame", run: packet::frame },
+    Target { name: "neighbour", run: packet::neighbour },
+    Target { name: "steering", run: packet::steering },
+    Target { name: "catalog", run: catalog::text },
+    Target { name: "holder-request", run: json::reads_back::<Request> },
+    Target { name: "holder-reply", run: json::reads_back::<Reply> },
+    Target { name: "agent-request", run: json::reads_back::<AgentRequest> },
+    Target { name: "agent-reply", run: json::reads_back::<AgentReply> },
+    Target { name: "node-record", run: json::reads_back::<NodeRecord> },
+    Target { name: "http-answer", run: http::answer },
+];
+
+impl Target {
+    /// The target of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        TARGETS.iter().find(|target| target.name == name).copied()
+    }
+}
