@@ -213,6 +213,7 @@ impl Shape {
                     ifindex,
                     netns_cookie: u64::from(ifindex),
                     mtu: 1430,
+                    resolver: None,
                 },
             )
         };

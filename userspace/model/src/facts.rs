@@ -62,4 +62,16 @@ pub struct AttachmentFacts {
     pub netns_cookie: u64,
     /// MTU it was given, in bytes.
     pub mtu: u32,
+    /// Where the agent's resolver listens in the task's namespace; none where it does not (yet). The links do not
+    /// know: the agent fills it in.
+    pub resolver: Option<ResolverPorts>,
+}
+
+/// The ports of 127.0.0.11 in a task's namespace that stand behind its port 53.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResolverPorts {
+    /// UDP.
+    pub udp: u16,
+    /// TCP.
+    pub tcp: u16,
 }

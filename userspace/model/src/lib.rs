@@ -29,7 +29,7 @@ pub use desired::{
     AddressKind, AddressPlan, AttachmentPlan, BackendPlan, ClusterPlan, DesiredState, GroupPlan,
     PublishedPort, ServicePlan, SubnetPlan, TaskState, Timeouts,
 };
-pub use facts::{AttachmentFacts, NextHop, NodeFacts, Uplink};
+pub use facts::{AttachmentFacts, NextHop, NodeFacts, ResolverPorts, Uplink};
 pub use host_names::{ContainerId, HostName, PortName, ResolverOption};
 pub use ids::stable_id;
 pub use liveness::Liveness;

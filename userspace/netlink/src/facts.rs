@@ -49,6 +49,7 @@ fn attachment(
         ifindex: near.index,
         netns_cookie: task.cookie,
         mtu: far.mtu,
+        resolver: None,
     })
 }
 

@@ -7,7 +7,9 @@ use essaim_abi::{
     Endpoint, EndpointFlags, EndpointKind, LocalEndpoint, LocalEndpointFlags, NETNS_MAX_NETWORKS, NetnsFlags,
     NetnsInfo, Port, PortFlags,
 };
-use essaim_model::{AddressKind, AddressPlan, AttachmentKey, AttachmentPlan, BackendKey, PublishedPort};
+use essaim_model::{
+    AddressKind, AddressPlan, AttachmentKey, AttachmentPlan, BackendKey, PublishedPort, ResolverPorts,
+};
 use std::collections::BTreeSet;
 
 impl Indexed<'_> {
@@ -152,9 +154,11 @@ impl Indexed<'_> {
         };
         image.locals.insert(facts.ifindex, local);
         let networks: BTreeSet<u32> = plan.task_networks.iter().map(|vni| vni.get()).collect();
-        image
-            .netns
-            .insert(facts.netns_cookie, netns(key, NetnsFlags::TASK, &networks)?);
+        let mut namespace = netns(key, NetnsFlags::TASK, &networks)?;
+        if let Some(ResolverPorts { udp, tcp }) = facts.resolver {
+            (namespace.dns_udp_port, namespace.dns_tcp_port) = (udp.to_be(), tcp.to_be());
+        }
+        image.netns.insert(facts.netns_cookie, namespace);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use essaim_abi::{
     Backend, BackendState, Endpoint, EndpointKind, FrontEndpoint, FrontLocal, Protocol, Service,
 };
-use essaim_model::TaskState;
+use essaim_model::{ResolverPorts, TaskState};
 use proptest::prelude::*;
 
 #[path = "../../tests/plans/mod.rs"]
@@ -283,6 +283,28 @@ fn a_task_without_an_interface_is_refused_not_waited_for() {
     assert_eq!(
         memory.image.endpoints[&address.into()].kind,
         EndpointKind::Tombstone as u8
+    );
+}
+
+#[test]
+fn a_resolver_that_listens_later_changes_its_namespace_alone() {
+    let desired = plans::desired([(0, plans::service(0, &plans::ready(2), false))]);
+    let mut facts = plans::facts(&desired);
+    let mut memory = Memory::new();
+    let mut state = State::restore(memory.image.clone(), CAPACITY);
+    let now = Instant::now();
+    let changes = memory.plan(&mut state, &desired, &facts, now).unwrap();
+    memory.store(changes);
+    let attachment = facts.attachments.values_mut().next().unwrap();
+    attachment.resolver = Some(ResolverPorts { udp: 1053, tcp: 2053 });
+    let cookie = attachment.netns_cookie;
+    let changes = memory.plan(&mut state, &desired, &facts, now).unwrap();
+    assert_eq!(changes.netns.len(), 1, "{changes:?}");
+    memory.store(changes);
+    let namespace = memory.image.netns[&cookie];
+    assert_eq!(
+        (namespace.dns_udp_port, namespace.dns_tcp_port),
+        (1053_u16.to_be(), 2053_u16.to_be())
     );
 }
 

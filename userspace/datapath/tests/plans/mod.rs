@@ -240,6 +240,7 @@ pub(crate) fn facts(desired: &DesiredState) -> NodeFacts {
                 ifindex,
                 netns_cookie: u64::from(ifindex),
                 mtu: 1450,
+                resolver: None,
             },
         )
     });

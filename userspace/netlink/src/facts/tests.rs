@@ -129,6 +129,7 @@ fn an_endpoint_counts_once_both_its_ends_are_there() {
         ifindex: 7,
         netns_cookie: 42,
         mtu: 1450,
+        resolver: None,
     };
     assert_eq!(facts(&desired, &observed).attachments, [(key, expected)].into());
 }
