@@ -5,6 +5,7 @@
 
 mod check;
 mod errors;
+mod health;
 mod path;
 mod read;
 mod schema;
@@ -13,6 +14,7 @@ mod values;
 mod write;
 
 pub use errors::{CatalogError, CatalogErrors, Place, Problem};
+pub use health::{HealthCheck, HealthTest};
 pub(crate) use service::mac_of_hash;
 pub use service::{
     Affinity, Endpoint, Port, PortMode, ReturnPath, Service, ServiceDns, ServiceNetwork, Task,

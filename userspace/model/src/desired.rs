@@ -128,6 +128,20 @@ pub enum TaskState {
     Gone,
 }
 
+impl TaskState {
+    /// What holds where two have a say, such as the catalog and the node that runs the task: whoever keeps traffic away
+    /// is heard, and what has ended does not come back.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Gone, _) | (_, Self::Gone) => Self::Gone,
+            (Self::Draining, _) | (_, Self::Draining) => Self::Draining,
+            (Self::Starting, _) | (_, Self::Starting) => Self::Starting,
+            (Self::Ready, Self::Ready) => Self::Ready,
+        }
+    }
+}
+
 /// A task's endpoint as a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendPlan {

@@ -23,6 +23,19 @@ impl Liveness {
         }
     }
 
+    /// What holds where nodes have spoken, too: a node that the author or the others call down is down, and a task is as
+    /// far as the author and its node let it be ([`TaskState::and`]). Tasks that the catalog does not have are left out.
+    #[must_use]
+    pub fn and(mut self, reported: &Self) -> Self {
+        self.nodes_down.extend(reported.nodes_down.iter().cloned());
+        for (task, state) in &mut self.tasks {
+            if let Some(said) = reported.tasks.get(task) {
+                *state = state.and(*said);
+            }
+        }
+        self
+    }
+
     /// How far the task is; `Gone` where its node is down.
     pub fn state_of(&self, task: &Task) -> TaskState {
         if self.nodes_down.contains(&task.node) {
@@ -45,6 +58,43 @@ mod tests {
         assert_eq!(liveness.state_of(task), TaskState::Ready);
         liveness.nodes_down.insert(task.node.clone());
         assert_eq!(liveness.state_of(task), TaskState::Gone);
+    }
+
+    #[test]
+    fn what_nodes_say_can_only_keep_traffic_away() {
+        use TaskState::{Draining, Gone, Ready, Starting};
+        let catalog = Catalog::parse(example()).unwrap();
+        let task = &catalog.services[0].tasks[0];
+        for (author, node, holds) in [
+            (Ready, Starting, Starting),
+            (Ready, Draining, Draining),
+            (Starting, Ready, Starting),
+            (Draining, Ready, Draining),
+            (Draining, Starting, Draining),
+            (Gone, Ready, Gone),
+            (Ready, Gone, Gone),
+            (Ready, Ready, Ready),
+        ] {
+            let mut written = Liveness::of(&catalog);
+            written.tasks.insert(task.id.clone(), author);
+            let reported = Liveness {
+                nodes_down: BTreeSet::new(),
+                tasks: BTreeMap::from([(task.id.clone(), node)]),
+            };
+            assert_eq!(
+                written.and(&reported).state_of(task),
+                holds,
+                "{author:?} {node:?}"
+            );
+        }
+        let foreign = TaskId::new("foreign.1").unwrap();
+        let reported = Liveness {
+            nodes_down: BTreeSet::from([task.node.clone()]),
+            tasks: BTreeMap::from([(foreign.clone(), Ready)]),
+        };
+        let both = Liveness::of(&catalog).and(&reported);
+        assert_eq!(both.state_of(task), Gone);
+        assert!(!both.tasks.contains_key(&foreign));
     }
 
     #[test]

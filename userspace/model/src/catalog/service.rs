@@ -1,5 +1,6 @@
 //! Services, with their ports and tasks.
 
+use super::HealthCheck;
 use crate::{
     ContainerId, HostName, NetworkName, NodeName, PortName, ResolverOption, ServiceName, TaskId, TaskState,
     Timeouts,
@@ -40,6 +41,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     /// How its tasks resolve names.
     pub dns: ServiceDns,
+    /// How its tasks are checked. Without a check a task takes traffic as soon as the catalog calls it ready.
+    pub health: Option<HealthCheck>,
     /// Its tasks, those that have gone but whose address is not free again included.
     pub tasks: Vec<Task>,
 }
@@ -76,6 +79,7 @@ impl Service {
             ports: Vec::new(),
             timeouts: Timeouts::default(),
             dns: ServiceDns::default(),
+            health: None,
             tasks: Vec::new(),
         }
     }
@@ -184,6 +188,8 @@ pub struct Task {
     pub hostname: Option<HostName>,
     /// The container it runs in.
     pub container: Option<ContainerId>,
+    /// The folder of its control group (version 2). Once a process was in it and none is left, the task is gone.
+    pub cgroup: Option<String>,
     /// Its endpoints, in the order of its interfaces (the default route's always comes first).
     pub endpoints: Vec<Endpoint>,
 }
@@ -199,6 +205,7 @@ impl Task {
             slot: None,
             hostname: None,
             container: None,
+            cgroup: None,
             endpoints: Vec::new(),
         }
     }

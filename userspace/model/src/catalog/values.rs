@@ -206,28 +206,46 @@ pub(super) fn protocol(reader: &mut Reader, value: Value<'_>) -> Option<Protocol
 
 /// An idle time: jiffies of a kernel at 1000 Hz must fit 31 bits.
 pub(super) fn idle_time(reader: &mut Reader, value: Value<'_>) -> Option<Duration> {
-    const LEAST: Duration = Duration::from_secs(1);
-    const MOST: Duration = Duration::from_hours(24 * 24);
-    let time = parsed(
-        reader,
-        value,
-        "a duration such as 90s, 15m, 2h or 1h30m",
-        duration,
-    )?;
-    if (LEAST..=MOST).contains(&time) {
+    time(reader, value, "idle time", ["1s", "24d"])
+}
+
+/// A time of a health check; the least is Docker's.
+pub(super) fn check_time(reader: &mut Reader, value: Value<'_>) -> Option<Duration> {
+    time(reader, value, "time", ["1ms", "24d"])
+}
+
+/// A duration within limits, which are written as in the file.
+fn time(
+    reader: &mut Reader,
+    value: Value<'_>,
+    what: &'static str,
+    [least, most]: [&'static str; 2],
+) -> Option<Duration> {
+    let expected = "a duration such as 90s, 15m, 2h or 1h30m";
+    let time = parsed(reader, value, expected, duration)?;
+    let is_within =
+        duration(least).is_some_and(|least| least <= time) && duration(most).is_some_and(|most| time <= most);
+    if is_within {
         return Some(time);
     }
     let found = value.value.get_ref().as_str().unwrap_or_default().to_owned();
-    let [least, most] = ["1s", "24d"].map(str::to_owned);
+    let [least, most] = [least, most].map(str::to_owned);
     reader.reject(
         value,
         Problem::OutOfRange {
-            what: "idle time",
+            what,
             found,
             least,
             most,
         },
     )
+}
+
+/// The absolute path of a folder.
+pub(super) fn folder(reader: &mut Reader, value: Value<'_>) -> Option<String> {
+    parsed(reader, value, "an absolute path", |text| {
+        (text.starts_with('/') && !text.contains('\0')).then(|| text.to_owned())
+    })
 }
 
 /// Numbers with the units `ms`, `s`, `m`, `h`, `d`, added up.

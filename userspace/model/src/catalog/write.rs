@@ -1,8 +1,8 @@
 //! The catalog as a file.
 
 use super::{
-    Affinity, Catalog, Endpoint, Network, Node, NodeState, Port, PortMode, ReturnPath, Service, ServiceDns,
-    ServiceNetwork, Task,
+    Affinity, Catalog, Endpoint, HealthCheck, Network, Node, NodeState, Port, PortMode, ReturnPath, Service,
+    ServiceDns, ServiceNetwork, Task,
 };
 use crate::{TaskState, Timeouts};
 use essaim_abi::Protocol;
@@ -91,6 +91,7 @@ fn write_service(out: &mut String, service: &Service) -> fmt::Result {
         ports,
         timeouts,
         dns,
+        health,
         tasks,
     } = service;
     writeln!(out, "\n[[services]]\nname = \"{name}\"")?;
@@ -117,6 +118,9 @@ fn write_service(out: &mut String, service: &Service) -> fmt::Result {
         }
     }
     write_dns(out, dns)?;
+    health
+        .as_ref()
+        .map_or(Ok(()), |health| write_health(out, health))?;
     for ServiceNetwork { name, vips, aliases } in networks {
         writeln!(
             out,
@@ -144,6 +148,27 @@ fn write_dns(out: &mut String, dns: &ServiceDns) -> fmt::Result {
     write_list(out, "search", search)?;
     write_list(out, "options", options)?;
     external.map_or(Ok(()), |external| writeln!(out, "external = {external}"))
+}
+
+fn write_health(out: &mut String, health: &HealthCheck) -> fmt::Result {
+    let HealthCheck {
+        test,
+        interval,
+        timeout,
+        retries,
+        start_period,
+        start_interval,
+    } = health;
+    // The words may hold anything; the crate knows how to quote them.
+    let words: Vec<toml::Value> = test.words().into_iter().map(toml::Value::String).collect();
+    writeln!(out, "\n[services.health]\ntest = {}", toml::Value::Array(words))?;
+    writeln!(out, "interval = \"{}\"", duration(*interval))?;
+    writeln!(out, "timeout = \"{}\"", duration(*timeout))?;
+    writeln!(out, "retries = {retries}")?;
+    if !start_period.is_zero() {
+        writeln!(out, "start_period = \"{}\"", duration(*start_period))?;
+    }
+    writeln!(out, "start_interval = \"{}\"", duration(*start_interval))
 }
 
 fn write_port(out: &mut String, port: Port) -> fmt::Result {
@@ -184,6 +209,7 @@ fn write_task(out: &mut String, task: &Task) -> fmt::Result {
         slot,
         hostname,
         container,
+        cgroup,
         endpoints,
     } = task;
     // The namespace is the one string that may hold anything; the crate knows how to quote it.
@@ -207,6 +233,9 @@ fn write_task(out: &mut String, task: &Task) -> fmt::Result {
     }
     if let Some(container) = container {
         writeln!(out, "container = \"{container}\"")?;
+    }
+    if let Some(cgroup) = cgroup {
+        writeln!(out, "cgroup = {}", toml::Value::String(cgroup.clone()))?;
     }
     for Endpoint {
         network,

@@ -2,8 +2,8 @@ use super::{PlanError, Planner};
 use crate::maglev::{Membership, TableBuilder};
 use crate::{
     AddressKind, AddressPlan, Affinity, AttachmentKey, AttachmentPlan, BackendKey, BackendPlan, Endpoint,
-    GroupPlan, HISTORY_GENERATIONS, Network, NetworkName, Node, Port, PortMode, PublishedPort, ReturnPath,
-    Scope, Service, ServiceKey, ServiceNetwork, ServicePlan, Task, TaskId, TaskState, Vni,
+    GroupPlan, HISTORY_GENERATIONS, Network, NetworkName, Node, NodeState, Port, PortMode, PublishedPort,
+    ReturnPath, Scope, Service, ServiceKey, ServiceNetwork, ServicePlan, Task, TaskId, TaskState, Vni,
 };
 use essaim_abi::MacAddr;
 use ipnet::IpNet;
@@ -18,6 +18,13 @@ struct Member<'p> {
     state: TaskState,
     /// On this node.
     here: bool,
+}
+
+impl Member<'_> {
+    /// Whether the catalog, without liveness, would have it take traffic.
+    fn is_said_ready(&self) -> bool {
+        self.task.state == TaskState::Ready && self.node.state == NodeState::Up
+    }
 }
 
 /// Plans one service.
@@ -303,10 +310,16 @@ impl<'p> ServicePlanner<'p> {
         let recorded = recorded
             .iter()
             .map(|generation| generation.iter().filter(of_group).map(key).collect());
+        // Whom the catalog calls ready was ready, as far as all nodes know alike, until liveness said otherwise; and
+        // nobody writes down what liveness says.
+        let said = members.iter().filter(|member| member.is_said_ready());
+        let said: Vec<BackendKey> = said.map(|member| key(&member.task.id)).collect();
+        let is_news = !said.is_empty() && said.iter().collect::<BTreeSet<_>>() != ready.iter().collect();
+        let said = is_news.then_some(said);
         Membership {
             active: ready,
             draining: in_state(TaskState::Draining).map(key).collect(),
-            generations: unrecorded.into_iter().chain(recorded).collect(),
+            generations: said.into_iter().chain(unrecorded).chain(recorded).collect(),
         }
     }
 

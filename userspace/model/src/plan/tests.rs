@@ -243,6 +243,32 @@ fn a_task_that_died_unrecorded_breaks_no_flow_of_the_others() {
 }
 
 #[test]
+fn what_liveness_takes_away_was_ready_as_the_catalog_says() {
+    let mut catalog = catalog();
+    let task = |name: &str| TaskId::new(name).unwrap();
+    // Recorded before web.3 came: the set with all three is the one that nobody wrote down.
+    catalog.services[0].history = vec![vec![task("web.1"), task("web.2")]];
+    let table = |liveness: &Liveness| {
+        let desired = plan(&catalog, liveness, &node("n1")).unwrap();
+        desired.services[&service("web")].groups[&key("web", Scope::Ingress)]
+            .maglev
+            .clone()
+            .unwrap()
+    };
+    let mut liveness = Liveness::of(&catalog);
+    let full = table(&liveness);
+    for (name, state) in [("web.1", TaskState::Draining), ("web.2", TaskState::Gone)] {
+        liveness.tasks.insert(task(name), state);
+        let fewer = table(&liveness);
+        for hash in (0..20_000_u32).map(|n| n.wrapping_mul(0x9e37_79b1)) {
+            let before = full.candidates(hash).next().unwrap();
+            let is_gone = liveness.tasks[&before.task] == TaskState::Gone;
+            assert!(is_gone || fewer.candidates(hash).any(|candidate| candidate == before));
+        }
+    }
+}
+
+#[test]
 fn recorded_generations_are_the_earlier_owners_on_every_node() {
     let mut catalog = catalog();
     catalog.record_generation(&service("web"));

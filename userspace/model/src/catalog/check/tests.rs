@@ -741,6 +741,36 @@ fn a_catalog_made_by_a_program_is_checked_without_places() {
     );
 }
 
+#[test]
+fn a_health_check_is_read_in_dockers_words_and_refused_in_others() {
+    let with = |health: &str, on: &str| {
+        let networks = "[[services.networks]]\nname = \"app\"\nvips = [\"10.0.1.2\"";
+        let text = example().replacen(networks, &format!("[services.health]\n{health}\n{networks}"), 1);
+        error(&text, on)
+    };
+    assert_eq!(
+        with("test = [\"CMD\"]", "test"),
+        "services.web.health.test: \"CMD\" is not [\"CMD\", PROGRAM, ...], [\"CMD-SHELL\", LINE], [\"TCP\", PORT] or \
+         [\"HTTP\", PORT, PATH]"
+    );
+    assert_eq!(
+        with("interval = \"1s\"", "health"),
+        "services.web.health.test: is missing"
+    );
+    assert_eq!(
+        with("test = [\"TCP\", \"80\"]\ntimeout = \"0s\"", "timeout"),
+        "services.web.health.timeout: time 0s is out of range, expected 1ms to 24d"
+    );
+    assert_eq!(
+        with("test = [\"TCP\", \"80\"]\nretries = 0", "retries"),
+        "services.web.health.retries: retries 0 is out of range, expected 1 to 1000"
+    );
+    assert_eq!(
+        replaced("netns = \"web.1\"", "netns = \"web.1\"\ncgroup = \"web.1\""),
+        "services.web.tasks[0].cgroup: \"web.1\" is not an absolute path"
+    );
+}
+
 proptest! {
     #[test]
     fn damaged_text_is_read_or_refused_with_places_within_it(

@@ -2,10 +2,12 @@
 
 use crate::catalog::read::{Reader, Table, list, table};
 use crate::catalog::values::{
-    address, boolean, choice, idle_time, mac, name, number, port, protocol, string, task_state,
+    address, boolean, check_time, choice, folder, idle_time, mac, name, number, port, protocol, string,
+    task_state,
 };
 use crate::catalog::{
-    Affinity, Endpoint, Port, PortMode, ReturnPath, Service, ServiceDns, ServiceNetwork, Task,
+    Affinity, Endpoint, HealthCheck, HealthTest, Port, PortMode, Problem, ReturnPath, Service, ServiceDns,
+    ServiceNetwork, Task,
 };
 use crate::{TaskState, Timeouts};
 
@@ -21,6 +23,7 @@ pub(super) fn service(reader: &mut Reader, of: Table<'_>) -> Option<Service> {
             "ports",
             "timeouts",
             "dns",
+            "health",
             "tasks",
         ],
     );
@@ -42,6 +45,7 @@ pub(super) fn service(reader: &mut Reader, of: Table<'_>) -> Option<Service> {
         table(reader, value, |reader, table| Some(dns(reader, table)))
     });
     let dns = dns.unwrap_or_default();
+    let health = of.optional(reader, "health", |reader, value| table(reader, value, health));
     let tasks = of.tables(reader, "tasks", task);
     if !of.is_whole("networks", networks.len()) {
         reader.broken.extend(of.text("name").map(str::to_owned));
@@ -56,6 +60,7 @@ pub(super) fn service(reader: &mut Reader, of: Table<'_>) -> Option<Service> {
         ports,
         timeouts,
         dns,
+        health,
         tasks,
     })
 }
@@ -80,6 +85,44 @@ fn dns(reader: &mut Reader, of: Table<'_>) -> ServiceDns {
         options: of.list(reader, "options", name),
         external: of.optional(reader, "external", boolean),
     }
+}
+
+fn health(reader: &mut Reader, of: Table<'_>) -> Option<HealthCheck> {
+    of.only(
+        reader,
+        &[
+            "test",
+            "interval",
+            "timeout",
+            "retries",
+            "start_period",
+            "start_interval",
+        ],
+    );
+    let test = of.required(reader, "test", |reader, value| {
+        let words: Vec<String> = list(reader, value, string)?;
+        HealthTest::from_words(&words).or_else(|| {
+            let found = words.join(" ");
+            let expected = HealthTest::EXPECTED;
+            reader.reject(value, Problem::Malformed { found, expected })
+        })
+    });
+    let usual = HealthCheck::new(HealthTest::Tcp(1));
+    let mut time = |field, usual| of.optional(reader, field, check_time).unwrap_or(usual);
+    let interval = time("interval", usual.interval);
+    let timeout = time("timeout", usual.timeout);
+    let start_period = time("start_period", usual.start_period);
+    let start_interval = time("start_interval", usual.start_interval);
+    let retries = of.optional(reader, "retries", number("retries", 1, 1000));
+    let retries = retries.and_then(|retries| u32::try_from(retries).ok());
+    Some(HealthCheck {
+        test: test?,
+        interval,
+        timeout,
+        retries: retries.unwrap_or(usual.retries),
+        start_period,
+        start_interval,
+    })
 }
 
 fn published_port(reader: &mut Reader, of: Table<'_>) -> Option<Port> {
@@ -137,6 +180,7 @@ fn task(reader: &mut Reader, of: Table<'_>) -> Option<Task> {
             "slot",
             "hostname",
             "container",
+            "cgroup",
             "endpoints",
         ],
     );
@@ -150,6 +194,7 @@ fn task(reader: &mut Reader, of: Table<'_>) -> Option<Task> {
     let slot = slot.and_then(|slot| u32::try_from(slot).ok());
     let hostname = of.optional(reader, "hostname", name);
     let container = of.optional(reader, "container", name);
+    let cgroup = of.optional(reader, "cgroup", folder);
     let endpoints = of.tables(reader, "endpoints", endpoint);
     if !of.is_whole("endpoints", endpoints.len()) {
         reader.broken.extend(of.text("id").map(str::to_owned));
@@ -162,6 +207,7 @@ fn task(reader: &mut Reader, of: Table<'_>) -> Option<Task> {
         slot,
         hostname,
         container,
+        cgroup,
         endpoints,
     })
 }

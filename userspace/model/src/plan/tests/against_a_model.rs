@@ -1,7 +1,7 @@
 //! `plan` and `replan` on random catalogs, beside a model that only counts.
 
 use super::*;
-use crate::{Affinity, Cluster, Node, NodeState, Service};
+use crate::{Affinity, Cluster, HealthCheck, HealthTest, Node, NodeState, Service};
 use proptest::prelude::*;
 
 /// A task: its node, its state in the catalog, and what liveness says where it says anything.
@@ -228,6 +228,13 @@ proptest! {
             catalog.networks[0].gateways = vec![address("10.1.9.9")];
             catalog.services[0].timeouts.udp = std::time::Duration::from_millis(1500);
             catalog.services[0].default_network = Some(network("app"));
+            catalog.services[0].health = Some(HealthCheck {
+                start_period: std::time::Duration::from_secs(20),
+                ..HealthCheck::new(HealthTest::Shell("wget -q -O- \"localhost\" || exit 1".to_owned()))
+            });
+            for task in &mut catalog.services[0].tasks {
+                task.cgroup = Some("/sys/fs/cgroup/tasks/\"odd\"".to_owned());
+            }
         }
         let text = catalog.to_toml();
         match Catalog::parse(&text) {
