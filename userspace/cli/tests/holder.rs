@@ -164,6 +164,7 @@ fn a_newer_holder_takes_over_every_port_and_descriptor() {
         (File::from(reader), File::from(writer))
     };
     holder.store("pipe", writer.as_fd()).unwrap();
+    assert_eq!(holder.names().unwrap(), BTreeSet::from(["pipe".to_owned()]));
     let old = holder.identity().pid;
     stage
         .runtime
@@ -179,7 +180,7 @@ fn a_newer_holder_takes_over_every_port_and_descriptor() {
     kept.write_all(b"b").unwrap();
     drop((writer, kept));
     newer.forget("pipe").unwrap();
-    assert!(newer.fetch("pipe").unwrap().is_none());
+    assert!(newer.fetch("pipe").unwrap().is_none() && newer.names().unwrap().is_empty());
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
     assert_eq!(

@@ -116,6 +116,17 @@ impl HolderClient {
         }
     }
 
+    /// The names that it keeps descriptors under.
+    ///
+    /// # Errors
+    /// [`HolderError`]; the holder keeps what it has.
+    pub fn names(&mut self) -> Result<BTreeSet<String>, HolderError> {
+        match self.call(&Request::Names)? {
+            Reply::Named { names } => Ok(names),
+            other => Err(self.unexpected(Request::Names, other)),
+        }
+    }
+
     /// Gives the holder a copy of a descriptor to keep under `name`.
     ///
     /// # Errors

@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// The version of the messages below; a holder that speaks another is replaced by one of the agent's own build.
-pub const HOLDER_PROTOCOL: u32 = 1;
+pub const HOLDER_PROTOCOL: u32 = 2;
 
 /// Descriptors that one message may carry; the kernel takes at most 253 (`SCM_MAX_FD`).
 pub(crate) const DESCRIPTORS_PER_MESSAGE: usize = 128;
@@ -39,6 +39,8 @@ pub enum Request {
         /// The name it was stored under.
         name: String,
     },
+    /// Under which names do you keep descriptors?
+    Names,
     /// Send copies of all descriptors, to a holder that takes over.
     HandOver,
     /// Close everything and end.
@@ -60,6 +62,11 @@ pub enum Reply {
     Listed {
         /// The ports that are held.
         ports: BTreeSet<HeldPort>,
+    },
+    /// To [`Request::Names`].
+    Named {
+        /// Everything that was stored and not forgotten.
+        names: BTreeSet<String>,
     },
     /// To [`Request::Store`] and [`Request::Forget`].
     Done,
@@ -158,6 +165,7 @@ mod tests {
             &Request::Store { name: "dns".into() },
             r#"{"request":"store","name":"dns"}"#,
         );
+        round_trip_request(&Request::Names, r#"{"request":"names"}"#);
         round_trip_request(&Request::HandOver, r#"{"request":"hand-over"}"#);
     }
 

@@ -245,6 +245,12 @@ impl Kept {
                 },
                 &[],
             ),
+            Request::Names => channel.send(
+                &Reply::Named {
+                    names: self.named.keys().cloned().collect(),
+                },
+                &[],
+            ),
             Request::Store { name } => channel.send(&self.store(name, descriptors), &[]),
             Request::Fetch { name } => {
                 let descriptor: Vec<BorrowedFd<'_>> =
