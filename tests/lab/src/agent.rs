@@ -42,6 +42,7 @@ impl Cluster {
         let room = Room {
             netns: self.netns(node),
             cgroup: group.join("agent"),
+            resolv_conf: None,
         };
         let log = self.open_log(node)?;
         let mut command = spawn::command(&room, program)?;
@@ -55,7 +56,11 @@ impl Cluster {
             .arg(group)
             .arg("--state-dir")
             .arg(self.state_dir(node))
-            .args(more)
+            .args(more);
+        if self.gossip_keys().exists() {
+            command.arg("--gossip-keys").arg(self.gossip_keys());
+        }
+        command
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("failed to share a log")?)
             .stderr(log);

@@ -1,6 +1,7 @@
 //! A cluster: nodes, clients, and the underlay between them.
 
 use crate::family::Family;
+use crate::run::run_here;
 use crate::spawn::Room;
 use crate::traces::{BPFFS, Prefix, remove_leftovers};
 use crate::underlay::{self, HUB, Underlay};
@@ -26,6 +27,7 @@ pub struct ClusterBuilder {
     nodes: u8,
     clients: u8,
     underlay: Underlay,
+    gossip: bool,
     binaries: Option<PathBuf>,
 }
 
@@ -47,6 +49,7 @@ impl ClusterBuilder {
                 ipv6: true,
                 xdp: true,
             },
+            gossip: false,
             binaries: None,
         }
     }
@@ -84,6 +87,12 @@ impl ClusterBuilder {
     /// Whether frames that a node sends with `XDP_TX` arrive: the bridge's ends of the veths get a program for that.
     pub fn xdp(mut self, xdp: bool) -> Self {
         self.underlay.xdp = xdp;
+        self
+    }
+
+    /// Whether the agents gossip, under a key of the cluster's own; else their catalogs alone say who is up.
+    pub fn gossip(mut self, gossip: bool) -> Self {
+        self.gossip = gossip;
         self
     }
 
@@ -127,6 +136,7 @@ impl ClusterBuilder {
                 room: Room {
                     netns: self.prefix.netns(&name),
                     cgroup: group.join(&name),
+                    resolv_conf: None,
                 },
                 name,
                 number: base + number,
@@ -160,6 +170,12 @@ impl ClusterBuilder {
                 std::fs::create_dir_all(folder)
                     .with_context(|| format!("failed to make {}", folder.display()))?;
             }
+        }
+        if self.gossip {
+            let program = cluster.binary("essaim").display().to_string();
+            let keys = run_here(&[&program, "keygen"])?;
+            let file = cluster.gossip_keys();
+            std::fs::write(&file, keys).with_context(|| format!("failed to write {}", file.display()))?;
         }
         Ok(cluster)
     }
@@ -253,6 +269,19 @@ impl Cluster {
         self.files(node).join("catalog.toml")
     }
 
+    /// The keys of gossip, which all agents share where there is such a file.
+    pub fn gossip_keys(&self) -> PathBuf {
+        self.prefix.files().join("gossip.toml")
+    }
+
+    /// The control group of a task: when its last process has ended, the task is gone.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn task_cgroup(&self, node: &str, task: &str) -> anyhow::Result<PathBuf> {
+        Ok(self.cgroup(node)?.join(task))
+    }
+
     /// Where a node's agent, or a task, writes what it has to say.
     pub fn log_file(&self, name: &str) -> PathBuf {
         self.files(name).join("log")
@@ -293,12 +322,14 @@ impl Cluster {
             return Ok(Room {
                 netns: self.prefix.netns(HUB),
                 cgroup: self.prefix.cgroup()?.join(HUB),
+                resolv_conf: None,
             });
         }
         let room = &self.machine(name)?.room;
         Ok(Room {
             netns: room.netns.clone(),
             cgroup: room.cgroup.join("own"),
+            resolv_conf: None,
         })
     }
 

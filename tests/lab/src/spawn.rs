@@ -4,14 +4,19 @@
 
 use crate::{ip, netns};
 use anyhow::Context as _;
-use nix::sched::{CloneFlags, setns};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::SigSet;
-use std::ffi::OsStr;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// Where programs look for their resolver.
+const RESOLV_CONF: &CStr = c"/etc/resolv.conf";
 
 /// Where a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub(crate) struct Room {
     pub(crate) netns: String,
     /// The control group; made where it is absent.
     pub(crate) cgroup: PathBuf,
+    /// What stands at `/etc/resolv.conf` for its processes, where there is such a file; else what the machine has.
+    pub(crate) resolv_conf: Option<PathBuf>,
 }
 
 /// A command that will run in a room.
@@ -33,7 +40,10 @@ pub(crate) fn command(room: &Room, program: impl AsRef<OsStr>) -> anyhow::Result
     command.env("PATH", ip::PATH);
     // Ctrl-C is for the lab's own process, which then ends the others in order.
     command.process_group(0);
-    enter_before_exec(&mut command, namespace, members);
+    let resolv_conf = room.resolv_conf.as_deref().filter(|path| path.exists());
+    let resolv_conf = resolv_conf.map(|path| CString::new(path.as_os_str().as_bytes()));
+    let resolv_conf = resolv_conf.transpose().context("a path with a zero byte")?;
+    enter_before_exec(&mut command, namespace, members, resolv_conf);
     Ok(command)
 }
 
@@ -47,15 +57,22 @@ fn open_members(cgroup: &Path) -> anyhow::Result<File> {
 
 /// Makes the child enter the namespace and the group between fork and exec: the standard library has no safe way to
 /// do either for a child only.
-fn enter_before_exec(command: &mut Command, namespace: File, members: File) {
+fn enter_before_exec(command: &mut Command, namespace: File, members: File, resolv_conf: Option<CString>) {
     let enter = move || {
         // The demo blocks signals in its own threads; a child takes them as usual.
         SigSet::empty().thread_set_mask()?;
         setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+        if let Some(file) = &resolv_conf {
+            const NONE: Option<&CStr> = None;
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            mount(NONE, c"/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+            mount(Some(file.as_c_str()), RESOLV_CONF, NONE, MsFlags::MS_BIND, NONE)?;
+        }
         // 0 stands for the process that writes.
         (&members).write_all(b"0")
     };
-    // SAFETY: between fork and exec only async-signal-safe functions may be called; the closure makes three system
-    // calls, rt_sigprocmask(2), setns(2) and write(2), the latter on descriptors that it owns, and allocates nothing.
+    // SAFETY: between fork and exec only async-signal-safe functions may be called; the closure makes system calls only
+    // (rt_sigprocmask(2), setns(2), unshare(2), mount(2), write(2)), on descriptors and strings that it owns, and
+    // allocates nothing.
     unsafe { command.pre_exec(enter) };
 }

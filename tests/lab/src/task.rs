@@ -28,7 +28,8 @@ impl Cluster {
         );
         let room = Room {
             netns: self.netns(task),
-            cgroup: self.cgroup(node)?.join(task),
+            cgroup: self.task_cgroup(node, task)?,
+            resolv_conf: Some(self.state_dir(node).join("tasks").join(task).join("resolv.conf")),
         };
         netns::create(&room.netns)?;
         std::fs::create_dir_all(&room.cgroup)
