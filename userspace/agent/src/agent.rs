@@ -1,26 +1,32 @@
 //! The agent of a node: the shell that drives links, maps and held ports after the plan.
 
+use crate::checks::Checks;
 use crate::complaints::{Complaints, chain};
 use crate::control::{self, AgentReply, AgentRequest, Asked};
 use crate::follow::{CatalogRefused, Follower};
 use crate::keeper::PortKeeper;
 use crate::look::{self, LookError, Scene};
+use crate::members::{Members, News, Subscription};
 use crate::memory::return_free_memory;
+use crate::monitor::{Change, Monitors};
 use crate::plane::Plane;
 use crate::ports::published_ports;
+use crate::resolver::Resolver;
 use crate::schedule::{Outcome, Pace, Schedule, Trigger};
 use crate::start::AgentOptions;
-use crate::status::AgentStatus;
+use crate::status::{AgentStatus, checks as checks_status, members as members_status};
+use crate::stops::Told;
+use crate::tasks::{Heard, OwnTasks};
 use crate::watch::FileWatch;
 use crate::watchers::Watchers;
-use essaim_model::{DesiredState, NodeFacts};
+use essaim_model::{DesiredState, NodeFacts, TaskId};
 use essaim_netlink::LinkReconciler;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::{Duration, Instant};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep_until};
 
 /// How often flows whose time is over are removed: what is idle for longer is not found any more all the same, it only
@@ -58,25 +64,52 @@ impl Signals {
 
 /// The agent, and what it holds.
 pub(crate) struct Agent {
-    options: AgentOptions,
-    follower: Follower,
+    pub(crate) options: AgentOptions,
+    pub(crate) follower: Follower,
     links: LinkReconciler,
     plane: Plane,
     ports: PortKeeper,
+    pub(crate) tasks: OwnTasks,
+    /// Gossip, where there are keys for it.
+    pub(crate) members: Option<Members>,
+    resolver: Resolver,
+    pub(crate) checks: Checks,
+    /// Stops tell the loop of their tasks.
+    pub(crate) told: mpsc::Sender<Told>,
+    /// To be answered when a round has applied what they have told.
+    pub(crate) waiting: Vec<oneshot::Sender<()>>,
+    /// What was heard of this node's tasks, as it was written down last.
+    pub(crate) kept_heard: Option<BTreeMap<TaskId, Heard>>,
+    /// The maps hold the plan, as the last round left them.
+    pub(crate) holds_plan: bool,
     /// As the last look at the links found them.
-    facts: Option<NodeFacts>,
+    pub(crate) facts: Option<NodeFacts>,
     /// Of the copy of the catalog in the state directory, as written by this process.
     kept_revision: Option<u64>,
     /// The last revision that was said to be applied.
     told_revision: Option<u64>,
     complaints: Complaints,
     watchers: Watchers,
+    monitors: Monitors,
     started: Instant,
+}
+
+/// What an agent is made of.
+pub(crate) struct Parts {
+    pub(crate) options: AgentOptions,
+    pub(crate) follower: Follower,
+    pub(crate) links: LinkReconciler,
+    pub(crate) plane: Plane,
+    pub(crate) ports: PortKeeper,
+    pub(crate) tasks: OwnTasks,
+    pub(crate) members: Option<Members>,
+    pub(crate) resolver: Resolver,
+    pub(crate) checks: Checks,
 }
 
 /// What a round has met.
 #[derive(Default)]
-struct Round {
+pub(crate) struct Round {
     /// What is wrong.
     problems: BTreeSet<String>,
     /// Something is to be tried again before the slow period is over.
@@ -86,38 +119,62 @@ struct Round {
 }
 
 impl Round {
-    fn failed(&mut self, error: &dyn std::error::Error) {
+    pub(crate) fn failed(&mut self, error: &dyn std::error::Error) {
         self.problems.insert(chain(error));
         self.incomplete = true;
     }
 }
 
 impl Agent {
-    pub(crate) fn new(
-        options: AgentOptions,
-        follower: Follower,
-        links: LinkReconciler,
-        plane: Plane,
-        ports: PortKeeper,
-    ) -> Self {
-        Self {
+    /// The agent, and where its stops tell it of their tasks.
+    pub(crate) fn new(parts: Parts) -> (Self, mpsc::Receiver<Told>) {
+        let Parts {
             options,
             follower,
             links,
             plane,
             ports,
+            tasks,
+            members,
+            resolver,
+            checks,
+        } = parts;
+        let (told, stops) = mpsc::channel(control::QUEUE);
+        let agent = Self {
+            options,
+            follower,
+            links,
+            plane,
+            ports,
+            tasks,
+            members,
+            resolver,
+            checks,
+            told,
+            waiting: Vec::new(),
+            kept_heard: None,
+            holds_plan: false,
             facts: None,
             kept_revision: None,
             told_revision: None,
             complaints: Complaints::default(),
             watchers: Watchers::default(),
+            monitors: Monitors::default(),
             started: Instant::now(),
-        }
+        };
+        (agent, stops)
     }
 
-    pub(crate) async fn run(mut self, mut files: FileWatch, listener: &UnixListener, mut signals: Signals) {
+    pub(crate) async fn run(
+        mut self,
+        mut stops: mpsc::Receiver<Told>,
+        mut files: FileWatch,
+        listener: &UnixListener,
+        mut signals: Signals,
+    ) {
         let (asked, mut questions) = mpsc::channel(control::QUEUE);
         let mut changes = self.links.changes();
+        let mut news = self.members.as_ref().map(Members::subscribe);
         let (mut files_are_watched, mut links_are_watched) = (true, true);
         // Before that, a status would tell of a catalog that was only read.
         let mut was_applied = false;
@@ -128,6 +185,11 @@ impl Agent {
             node = %self.options.node, pid = std::process::id(), version = env!("CARGO_PKG_VERSION"),
             catalog = %self.options.catalog.display(), "agent started"
         );
+        self.greet().await;
+        if let Some(plan) = self.follower.current() {
+            self.resolver.set_names(plan);
+            self.resolver.adopt(plan, &self.options.state_dir);
+        }
         loop {
             tokio::select! {
                 biased;
@@ -136,6 +198,7 @@ impl Agent {
                 () = sleep_until(schedule.due().into()) => {
                     files.watch_namespaces();
                     let outcome = self.round().await;
+                    files.watch_groups(&self.groups());
                     was_applied = true;
                     schedule.finished(outcome, Instant::now());
                 }
@@ -147,6 +210,22 @@ impl Agent {
                         files_are_watched = false;
                     }
                 },
+                news = next_news(news.as_mut()) => match news {
+                    News::View => if self.has_news().await {
+                        schedule.notice(Trigger::Liveness, Instant::now());
+                    },
+                    News::Change(change) => self.monitors.tell(&change),
+                },
+                Some(told) = stops.recv() => {
+                    self.tasks.tell(&told.task, told.state);
+                    self.waiting.push(told.applied);
+                    schedule.notice(Trigger::Tasks, Instant::now());
+                }
+                Some((task, health)) = self.checks.next_change() => {
+                    tracing::info!(%task, ?health, "health changed");
+                    self.tasks.checked(&task, health);
+                    schedule.notice(Trigger::Tasks, Instant::now());
+                }
                 alive = changes.changed(), if links_are_watched => {
                     links_are_watched = alive;
                     schedule.notice(Trigger::Links, Instant::now());
@@ -175,13 +254,21 @@ impl Agent {
                 false
             }
         };
+        let heard = self.hear(&mut round).await;
         if let Some(plan) = self.follower.current() {
             let desired = plan.desired.clone();
-            self.converge(&desired, &mut round).await;
+            // A name is there before its traffic, and goes before it.
+            self.resolver.set_names(plan);
+            self.holds_plan = self.converge(&desired, &mut round).await;
+            if self.holds_plan {
+                self.applied(desired.revision, heard, &mut round).await;
+            }
             if self.told_revision != Some(desired.revision) && !round.incomplete {
                 self.told_revision = Some(desired.revision);
+                let (node, revision) = (self.options.node.clone(), desired.revision);
                 let services = desired.services.len();
-                tracing::info!(revision = desired.revision, services, took = ?start.elapsed(), "catalog applied");
+                tracing::info!(revision, services, took = ?start.elapsed(), "catalog applied");
+                self.monitors.tell(&Change::CatalogApplied { node, revision });
             }
         }
         if changed || is_first {
@@ -202,8 +289,9 @@ impl Agent {
     }
 
     /// Ports are taken before programs answer them and freed after; maps change at once with what is known of the
-    /// links, so that a change of backends does not wait for them, and again when the links are as planned.
-    async fn converge(&mut self, desired: &DesiredState, round: &mut Round) {
+    /// links, so that a change of backends does not wait for them, and again when the links are as planned. Tells
+    /// whether the maps hold the plan.
+    async fn converge(&mut self, desired: &DesiredState, round: &mut Round) -> bool {
         let wanted = published_ports(desired);
         if let Err(error) = self.ports.take(&wanted).await {
             round.failed(&error);
@@ -223,6 +311,14 @@ impl Agent {
                     round.failed(&error);
                 }
                 let facts = self.facts.insert(outcome.facts);
+                serve_tasks(
+                    &mut self.resolver,
+                    &self.follower,
+                    facts,
+                    &mut self.ports,
+                    &self.options,
+                    round,
+                );
                 // Where nothing changed, this finds nothing to do.
                 applied = Some(self.plane.apply(&reduced, facts));
             }
@@ -234,7 +330,9 @@ impl Agent {
         if let Err(error) = self.ports.settle(&wanted).await {
             round.failed(&error);
         }
+        self.check_tasks(round);
         self.keep_catalog(round);
+        matches!(applied, Some(Ok(())))
     }
 
     /// Writes down what was applied, for the next start and for whoever looks while no agent runs.
@@ -260,6 +358,11 @@ impl Agent {
                 Ok(()) => return,
                 Err(error) => Err(error),
             },
+            AgentRequest::Monitor => return self.monitors.add(answer),
+            AgentRequest::Stop(question) => match self.stop(&question, answer.clone()) {
+                Ok(()) => return,
+                Err(error) => Err(error),
+            },
             AgentRequest::Status => self
                 .look(look::status)
                 .map(|status| AgentReply::Status(Box::new(status))),
@@ -279,8 +382,23 @@ impl Agent {
     fn look<T>(&mut self, with: impl FnOnce(&mut Scene<'_>) -> Result<T, LookError>) -> Result<T, LookError> {
         let plan = self.follower.current().ok_or(LookError::NoPlan)?;
         let reduced = self.ports.reduce(&plan.desired);
+        let resolved = self.resolver.counted();
+        let gossiped = self.members.as_ref().map(Members::counted).unwrap_or_default();
+        let counters = resolved
+            .into_iter()
+            .chain(gossiped)
+            .filter(|(_, count)| *count > 0)
+            .collect();
+        let members = self
+            .members
+            .as_mut()
+            .map(|members| members_status(&members.view()));
         with(&mut Scene {
             plan,
+            resolvers: &self.resolver.ports(),
+            members,
+            checks: checks_status(&self.checks.status()),
+            counters,
             reduced: &reduced,
             links: &self.links,
             datapath: self.plane.datapath_mut(),
@@ -300,6 +418,30 @@ impl Agent {
         if let Some(plan) = self.follower.current() {
             self.watchers.tell(&mut self.plane, &plan.desired);
         }
+    }
+}
+
+/// Serves the names of the tasks that have an interface; says in `facts` where.
+fn serve_tasks(
+    resolver: &mut Resolver,
+    follower: &Follower,
+    facts: &mut NodeFacts,
+    ports: &mut PortKeeper,
+    options: &AgentOptions,
+    round: &mut Round,
+) {
+    let Some(plan) = follower.current() else { return };
+    let errors = resolver.serve(plan, facts, ports.holder_mut(), &options.state_dir);
+    for error in &errors {
+        round.failed(error);
+    }
+}
+
+/// Waits for what gossip tells; for ever where there is none.
+async fn next_news(news: Option<&mut Subscription>) -> News {
+    match news {
+        Some(news) => news.next().await,
+        None => std::future::pending().await,
     }
 }
 

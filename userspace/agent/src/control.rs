@@ -1,9 +1,12 @@
 //! The agent's control socket: one JSON line asks, one answers; `watch` goes on answering.
 
 use crate::event::Decision;
+use crate::monitor::Change;
 use crate::state_dir::StateDir;
 use crate::status::Status;
+use essaim_model::{NodeName, TaskId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -35,6 +38,37 @@ pub enum AgentRequest {
     Trace(TraceQuestion),
     /// Tell every decision from now on.
     Watch,
+    /// Tell every change of members, tasks and catalog from now on.
+    Monitor,
+    /// Take a task of this node out of service, and tell how far that is.
+    Stop(StopQuestion),
+}
+
+impl AgentRequest {
+    /// Answers that may wait for whoever asked.
+    fn queue(&self) -> usize {
+        match self {
+            Self::Watch | Self::Monitor => WATCH_QUEUE,
+            // One for each phase, and the outcome.
+            Self::Stop(_) => 8,
+            Self::Status | Self::Verify | Self::Trace(_) => 1,
+        }
+    }
+}
+
+/// A task to be stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopQuestion {
+    /// The task.
+    pub task: TaskId,
+    /// Only until no node sends it new flows: its processes are left to whoever asked.
+    pub drain_only: bool,
+    /// Longest wait for the nodes to take it out of their tables, in milliseconds.
+    pub drain_deadline_ms: u64,
+    /// What its processes are asked to end with, as Docker names signals.
+    pub signal: String,
+    /// From that signal to SIGKILL, in milliseconds.
+    pub grace_ms: u64,
 }
 
 /// A packet to be traced.
@@ -99,6 +133,27 @@ pub enum AgentReply {
     Missed {
         /// How many.
         count: u64,
+    },
+    /// To [`AgentRequest::Monitor`], again and again.
+    Changed(Change),
+    /// To [`AgentRequest::Stop`], at the begin of each phase.
+    Stopping {
+        /// `draining`, `signalled`, `killed` or `gone`.
+        phase: String,
+    },
+    /// To [`AgentRequest::Stop`], at the end of the drain where nothing else was asked for.
+    Drained {
+        /// The nodes that may still send it new flows: they had not answered by the deadline.
+        pending: BTreeSet<NodeName>,
+    },
+    /// To [`AgentRequest::Stop`], at the end.
+    Stopped {
+        /// The nodes that had not taken it out of their tables when its processes were asked to end.
+        pending: BTreeSet<NodeName>,
+        /// It did not end by itself within its grace period.
+        killed: bool,
+        /// How long it all took, in milliseconds.
+        took_ms: u64,
     },
     /// It could not be done.
     Error {
@@ -189,11 +244,7 @@ async fn converse(stream: &mut UnixStream, asked: &mpsc::Sender<Asked>) -> io::R
             .await;
         }
     };
-    let (answer, mut answers) = mpsc::channel(if request == AgentRequest::Watch {
-        WATCH_QUEUE
-    } else {
-        1
-    });
+    let (answer, mut answers) = mpsc::channel(request.queue());
     if asked.try_send(Asked { request, answer }).is_err() {
         return say(
             &mut writer,

@@ -1,8 +1,10 @@
 //! Follows the catalog: reads it, refuses what must be refused, and keeps the plan that holds.
 
+use essaim_dns::Zone;
 use essaim_model::{Catalog, CatalogErrors, DesiredState, Liveness, NodeName, PlanError, plan, replan};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Why a catalog was not taken; the plan that held before holds on.
 #[derive(Debug, thiserror::Error)]
@@ -85,10 +87,12 @@ pub struct Plan {
     pub text: String,
     /// The catalog.
     pub catalog: Catalog,
-    /// What is, as far as the catalog says.
+    /// What is: what the catalog says, and what nodes have reported.
     pub liveness: Liveness,
     /// What this node's data plane should hold.
     pub desired: DesiredState,
+    /// What names stand for.
+    pub zone: Arc<Zone>,
 }
 
 /// The catalog that holds, for one node.
@@ -96,17 +100,27 @@ pub struct Plan {
 pub struct Follower {
     node: NodeName,
     current: Option<Plan>,
+    reported: Liveness,
 }
 
 impl Follower {
     /// Follows for this node; nothing holds yet.
     pub fn new(node: NodeName) -> Self {
-        Self { node, current: None }
+        Self {
+            node,
+            current: None,
+            reported: Liveness::default(),
+        }
     }
 
     /// What holds.
     pub fn current(&self) -> Option<&Plan> {
         self.current.as_ref()
+    }
+
+    /// What nodes have reported, as it was heard last.
+    pub fn reported(&self) -> &Liveness {
+        &self.reported
     }
 
     /// What holds, for good.
@@ -123,6 +137,26 @@ impl Follower {
             return Ok(false);
         }
         self.current = Some(self.planned(path, text)?);
+        Ok(true)
+    }
+
+    /// Takes what nodes, this one among them, have reported beside the catalog; tells whether the plan changed.
+    ///
+    /// # Errors
+    /// [`PlanError`]; what held before holds on.
+    pub fn hear(&mut self, reported: Liveness) -> Result<bool, PlanError> {
+        self.reported = reported;
+        let Some(before) = &mut self.current else {
+            return Ok(false);
+        };
+        let liveness = Liveness::of(&before.catalog).and(&self.reported);
+        if liveness == before.liveness {
+            return Ok(false);
+        }
+        let (then, now) = ((&before.catalog, &before.liveness), (&before.catalog, &liveness));
+        before.desired = replan(&before.desired, then, now, &self.node)?;
+        before.zone = Arc::new(before.zone.rebuild(then, now));
+        before.liveness = liveness;
         Ok(true)
     }
 
@@ -162,15 +196,18 @@ impl Follower {
                 network,
             });
         }
-        let liveness = Liveness::of(&catalog);
-        let desired = match &self.current {
-            Some(before) => replan(
-                &before.desired,
-                (&before.catalog, &before.liveness),
-                (&catalog, &liveness),
-                &self.node,
+        let liveness = Liveness::of(&catalog).and(&self.reported);
+        let now = (&catalog, &liveness);
+        let (desired, zone) = match &self.current {
+            Some(before) => {
+                let then = (&before.catalog, &before.liveness);
+                let desired = replan(&before.desired, then, now, &self.node);
+                (desired, before.zone.rebuild(then, now))
+            }
+            None => (
+                plan(&catalog, &liveness, &self.node),
+                Zone::new(&catalog, &liveness),
             ),
-            None => plan(&catalog, &liveness, &self.node),
         };
         let no_plan = |source| CatalogRefused::Plan {
             path: path.to_owned(),
@@ -180,6 +217,7 @@ impl Follower {
         Ok(Plan {
             text: text.to_owned(),
             desired: desired.map_err(no_plan)?,
+            zone: Arc::new(zone),
             catalog,
             liveness,
         })
@@ -239,6 +277,38 @@ mod tests {
         assert!(error.contains("revision 4") && error.contains('5'), "{error}");
         assert!(take(&mut follower, &at_revision(6)).unwrap());
         assert_eq!(follower.current().unwrap().desired.revision, 6);
+    }
+
+    #[test]
+    fn what_nodes_report_changes_the_plan_and_outlives_a_catalog() {
+        use essaim_model::TaskState;
+        let mut follower = follower();
+        let id = |text| essaim_model::TaskId::new(text).unwrap();
+        let state = |follower: &Follower, task| {
+            let plan = follower.current().unwrap();
+            let backends = plan
+                .desired
+                .services
+                .values()
+                .flat_map(|service| &service.backends);
+            let mut backends = backends.filter(|(key, _)| key.task == id(task));
+            backends.next().map(|(_, backend)| backend.state)
+        };
+        let drained = Liveness {
+            tasks: [(id("web.1"), TaskState::Draining)].into(),
+            ..Liveness::default()
+        };
+        assert!(
+            !follower.hear(drained.clone()).unwrap(),
+            "there is no catalog yet"
+        );
+        take(&mut follower, &at_revision(5)).unwrap();
+        assert_eq!(state(&follower, "web.1"), Some(TaskState::Draining));
+        assert!(!follower.hear(drained).unwrap());
+        take(&mut follower, &at_revision(6)).unwrap();
+        assert_eq!(state(&follower, "web.1"), Some(TaskState::Draining));
+        assert!(follower.hear(Liveness::default()).unwrap());
+        assert_eq!(state(&follower, "web.1"), Some(TaskState::Ready));
     }
 
     #[test]

@@ -105,6 +105,11 @@ impl PortKeeper {
         &self.holds
     }
 
+    /// The holder, to give it descriptors; none where it did not answer.
+    pub(crate) fn holder_mut(&mut self) -> Option<&mut HolderClient> {
+        self.holder.as_mut()
+    }
+
     /// The holder that answered last.
     pub(crate) fn holder(&self) -> Option<&HolderIdentity> {
         self.holder.as_ref().map(HolderClient::identity)

@@ -5,6 +5,7 @@
 //! maps. A step that fails leaves the others to go on, and is tried again.
 
 mod agent;
+mod checks;
 mod clean;
 mod complaints;
 pub mod control;
@@ -12,16 +13,22 @@ pub mod event;
 mod follow;
 pub mod holder;
 mod keeper;
+mod liveness;
 mod look;
+mod members;
 mod memory;
+mod monitor;
 mod plane;
 mod ports;
 mod readings;
+mod resolver;
 mod schedule;
 mod start;
 pub mod startup;
 mod state_dir;
 pub mod status;
+mod stops;
+mod tasks;
 mod watch;
 mod watchers;
 
@@ -29,9 +36,13 @@ pub use clean::{CleanError, CleanOptions, DEFAULT_BPF_ROOT, clean};
 pub use complaints::{Complaints, News, chain};
 pub use follow::{CatalogRefused, Follower, Plan};
 pub use look::{LookError, Offline};
+pub use members::{KeysError, MembersError, fresh_keys, read_keys};
+pub use monitor::Change;
 pub use ports::{PortFilter, PortHold, published_ports};
 pub use readings::Names;
 pub use schedule::{Outcome, Pace, Schedule, Trigger};
 pub use start::{AgentError, AgentOptions, run_agent};
 pub use state_dir::{AgentLock, NodeRecord, StateDir, StateDirError, pin_dir};
+pub use stops::StopRefused;
+pub use tasks::{Heard, NotOwn};
 pub use watch::{FileWatch, WatchError};

@@ -6,12 +6,17 @@ use crate::follow::{CatalogRefused, Follower, Plan};
 use crate::holder::{HeldPort, HolderClient, protocol_of};
 use crate::ports::{PortFilter, PortHold, published_ports};
 use crate::readings;
+use crate::resolver::{fill_in, held_ports};
 use crate::state_dir::{NodeRecord, StateDir, StateDirError};
-use crate::status::{AgentStatus, Known, Status};
+use crate::status::{AgentStatus, CheckStatus, Known, MembersStatus, Status};
+use crate::stops::StopRefused;
+use crate::tasks::{NotOwn, OwnTasks};
 use essaim_abi::{Hook, Protocol};
 use essaim_datapath::{Datapath, DatapathError, TraceRequest};
-use essaim_model::{DesiredState, NameError, NodeFacts, NodeName};
-use essaim_netlink::{HostOptions, LinkReconciler, NetlinkError};
+use essaim_model::{
+    DesiredState, Liveness, NameError, NodeFacts, NodeName, PlanError, ResolverPorts, TaskId,
+};
+use essaim_netlink::{HostOptions, LinkOutcome, LinkReconciler, NetlinkError};
 use nix::net::if_::if_nametoindex;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +42,9 @@ pub enum LookError {
     /// The copy of the catalog is none of this build's.
     #[error(transparent)]
     Catalog(#[from] CatalogRefused),
+    /// The copy of the catalog cannot be planned.
+    #[error("no plan for this node")]
+    Plan(#[source] PlanError),
     /// No packet of that protocol can be traced.
     #[error("protocol {found:?} cannot be traced; expected tcp, udp or sctp")]
     Protocol {
@@ -51,6 +59,12 @@ pub enum LookError {
         /// What was asked for.
         found: String,
     },
+    /// The task is not one of this node.
+    #[error(transparent)]
+    NotOwn(#[from] NotOwn),
+    /// The task cannot be stopped.
+    #[error(transparent)]
+    Stop(#[from] StopRefused),
     /// The links do not say.
     #[error(transparent)]
     Links(#[from] NetlinkError),
@@ -68,8 +82,25 @@ pub(crate) struct Scene<'a> {
     pub(crate) links: &'a LinkReconciler,
     pub(crate) datapath: &'a mut Datapath,
     pub(crate) ports: &'a BTreeMap<HeldPort, PortHold>,
+    /// Where the tasks' resolver listens, by the cookie of the namespace.
+    pub(crate) resolvers: &'a BTreeMap<u64, ResolverPorts>,
+    /// The members; none without gossip, or without an agent.
+    pub(crate) members: Option<MembersStatus>,
+    /// The checked tasks; none without an agent.
+    pub(crate) checks: BTreeMap<TaskId, CheckStatus>,
+    /// What the resolver and gossip have counted; none without an agent.
+    pub(crate) counters: BTreeMap<String, u64>,
     pub(crate) problems: Vec<String>,
     pub(crate) agent: Option<AgentStatus>,
+}
+
+impl Scene<'_> {
+    /// What the links and the resolver say of the node, and what is wrong with it.
+    fn found(&self) -> Result<LinkOutcome, NetlinkError> {
+        let mut found = self.links.inspect(&self.plan.desired)?;
+        fill_in(&mut found.facts, self.resolvers);
+        Ok(found)
+    }
 }
 
 /// How the node is.
@@ -79,6 +110,9 @@ pub(crate) fn status(scene: &mut Scene<'_>) -> Result<Status, LookError> {
         agent: scene.agent.clone(),
         problems: scene.problems.clone(),
         ports: scene.ports.clone(),
+        members: scene.members.clone(),
+        checks: scene.checks.clone(),
+        counters: scene.counters.clone(),
         readings: Some(&readings),
     };
     Ok(Status::new(&scene.plan.catalog, &scene.plan.desired, known))
@@ -88,7 +122,7 @@ pub(crate) fn status(scene: &mut Scene<'_>) -> Result<Status, LookError> {
 pub(crate) fn verify(scene: &mut Scene<'_>) -> Result<Vec<String>, LookError> {
     let desired = &scene.plan.desired;
     let ops = scene.links.verify(desired)?;
-    let found = scene.links.inspect(desired)?;
+    let found = scene.found()?;
     let mut differences: Vec<String> = ops.iter().map(|op| format!("links: to do: {op}")).collect();
     differences.extend(
         found
@@ -110,8 +144,7 @@ pub(crate) fn verify(scene: &mut Scene<'_>) -> Result<Vec<String>, LookError> {
 
 /// What the programs would do with a packet. Nothing is sent, no state is written.
 pub(crate) fn trace(scene: &mut Scene<'_>, question: &TraceQuestion) -> Result<Vec<TraceStep>, LookError> {
-    let desired = &scene.plan.desired;
-    let facts = scene.links.inspect(desired)?.facts;
+    let facts = scene.found()?.facts;
     let TraceQuestion {
         source,
         destination,
@@ -202,6 +235,7 @@ pub struct Offline {
     links: LinkReconciler,
     datapath: Datapath,
     ports: BTreeMap<HeldPort, PortHold>,
+    resolvers: BTreeMap<u64, ResolverPorts>,
 }
 
 impl Offline {
@@ -218,19 +252,33 @@ impl Offline {
         let (copy, text) = state_dir.catalog()?.ok_or(LookError::NoPlan)?;
         let mut follower = Follower::new(node.clone());
         follower.take(&copy, &text)?;
+        // What other nodes said is not known without an agent; what this node had heard of its own tasks is.
+        let own = OwnTasks::new(state_dir.heard()?);
+        if let Some(plan) = follower.current() {
+            let states = own.states(&plan.catalog.services, &node).into_iter();
+            let reported = Liveness {
+                tasks: states.map(|(task, own)| (task, own.state)).collect(),
+                ..Liveness::default()
+            };
+            follower.hear(reported).map_err(LookError::Plan)?;
+        }
         let plan = follower.into_current().ok_or(LookError::NoPlan)?;
         let links = LinkReconciler::open(HostOptions {
             node,
             uplinks: record.uplinks.clone(),
         })?;
         let datapath = Datapath::open_existing(&record.pin_dir())?;
-        let ports = ports(state_dir, &plan.desired);
+        // It outlives the agent.
+        let mut holder = HolderClient::connect(&state_dir.holder_socket()).ok().flatten();
+        let resolvers = holder.as_mut().and_then(|holder| held_ports(holder).ok());
+        let ports = ports(holder, &plan.desired);
         Ok(Self {
             record,
             plan,
             links,
             datapath,
             ports,
+            resolvers: resolvers.unwrap_or_default(),
         })
     }
 
@@ -280,15 +328,18 @@ impl Offline {
             links: &self.links,
             datapath: &mut self.datapath,
             ports: &self.ports,
+            resolvers: &self.resolvers,
+            members: None,
+            checks: BTreeMap::new(),
+            counters: BTreeMap::new(),
             problems: Vec::new(),
             agent: None,
         })
     }
 }
 
-/// What the holder, which outlives the agent, says of the ports.
-fn ports(state_dir: &StateDir, desired: &DesiredState) -> BTreeMap<HeldPort, PortHold> {
-    let holder = HolderClient::connect(&state_dir.holder_socket()).ok().flatten();
+/// What the holder says of the ports.
+fn ports(holder: Option<HolderClient>, desired: &DesiredState) -> BTreeMap<HeldPort, PortHold> {
     let held = holder
         .and_then(|mut holder| holder.list().ok())
         .unwrap_or_default();

@@ -13,6 +13,10 @@ pub enum Trigger {
     Hangup,
     /// A network namespace appeared or went.
     Netns,
+    /// Something is to be said of this node's own tasks: one has ended, or its check or whoever runs it has spoken.
+    Tasks,
+    /// A node reported something of its tasks, or was found to be down or up.
+    Liveness,
     /// A link, address, route or neighbour changed.
     Links,
     /// A published port that could not be held may be free, or the holder went away.
@@ -87,7 +91,14 @@ impl Schedule {
     /// Takes note of something that happened.
     pub fn notice(&mut self, trigger: Trigger, now: Instant) {
         match trigger {
-            Trigger::Start | Trigger::Catalog | Trigger::Hangup | Trigger::Netns => self.failures = 0,
+            Trigger::Start
+            | Trigger::Catalog
+            | Trigger::Hangup
+            | Trigger::Netns
+            | Trigger::Tasks
+            | Trigger::Liveness => {
+                self.failures = 0;
+            }
             Trigger::Links | Trigger::Ports if self.moved => return,
             Trigger::Links | Trigger::Ports | Trigger::Slow => {}
         }
@@ -191,7 +202,13 @@ mod tests {
     #[test]
     fn what_comes_from_outside_does_not_wait_and_starts_the_retries_anew() {
         let now = Instant::now();
-        for outside in [Trigger::Netns, Trigger::Catalog, Trigger::Hangup] {
+        for outside in [
+            Trigger::Netns,
+            Trigger::Catalog,
+            Trigger::Hangup,
+            Trigger::Tasks,
+            Trigger::Liveness,
+        ] {
             let mut schedule = Schedule::new(PACE, now);
             for _ in 0..8 {
                 schedule.finished(FAILED, now);

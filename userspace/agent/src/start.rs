@@ -1,17 +1,23 @@
 //! Starting an agent: what must hold, what it opens, in which order.
 
-use crate::agent::{Agent, Signals, read_catalog};
+use crate::agent::{Agent, Parts, Signals, read_catalog};
+use crate::checks::Checks;
 use crate::control::{self, ControlError};
 use crate::follow::{CatalogRefused, Follower};
 use crate::holder::HolderLauncher;
 use crate::keeper::PortKeeper;
+use crate::members::{Members, MembersError};
 use crate::plane::{Plane, sizing_for};
+use crate::resolver::Resolver;
 use crate::startup::{self, StartupError};
 use crate::state_dir::{AgentLock, NodeRecord, StateDir, StateDirError, pin_dir};
+use crate::tasks::OwnTasks;
 use crate::watch::{FileWatch, WatchError};
 use essaim_datapath::{DatapathError, DatapathOptions};
+use essaim_dns::ServerError;
 use essaim_model::NodeName;
 use essaim_netlink::{HostOptions, LinkReconciler, NetlinkError};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -33,6 +39,8 @@ pub struct AgentOptions {
     pub state_dir: StateDir,
     /// Starts the holder.
     pub holder: HolderLauncher,
+    /// The file of keys that the nodes share for gossip. Without it the catalog alone says who is up.
+    pub gossip_keys: Option<PathBuf>,
 }
 
 /// Why an agent does not run.
@@ -53,6 +61,12 @@ pub enum AgentError {
     /// Its control socket does not serve; nothing was changed.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// It cannot take part in gossip; nothing was changed.
+    #[error("this node cannot take part in gossip")]
+    Members(#[from] MembersError),
+    /// The resolver of the tasks does not start; nothing was changed.
+    #[error("failed to start the resolver of the tasks")]
+    Resolver(#[from] ServerError),
     /// Links cannot be managed; nothing was changed.
     #[error(transparent)]
     Links(#[from] NetlinkError),
@@ -100,6 +114,16 @@ pub async fn run_agent(options: AgentOptions) -> Result<(), AgentError> {
         cgroup: cgroup.clone(),
         pid: std::process::id(),
     })?;
+    let tasks = OwnTasks::new(options.state_dir.heard().unwrap_or_else(|error| {
+        // Nothing of it is worth not starting for: at worst a task that was drained takes traffic again.
+        tracing::error!(
+            error = crate::chain(&error),
+            "what was heard of this node's tasks is lost"
+        );
+        BTreeMap::new()
+    }));
+    let members = members(&options, &follower)?;
+    let resolver = Resolver::start()?;
     let listener = control::listen(&options.state_dir)?;
     let signals = Signals::new().map_err(AgentError::Signals)?;
     let sizing = follower
@@ -116,10 +140,30 @@ pub async fn run_agent(options: AgentOptions) -> Result<(), AgentError> {
         source,
     })?;
     let ports = PortKeeper::new(options.holder.clone(), options.state_dir.clone());
-    Agent::new(options, follower, links, plane, ports)
-        .run(files, &listener, signals)
-        .await;
+    let (agent, stops) = Agent::new(Parts {
+        options,
+        follower,
+        links,
+        plane,
+        ports,
+        tasks,
+        members,
+        resolver,
+        checks: Checks::start(),
+    });
+    agent.run(stops, files, &listener, signals).await;
     Ok(())
+}
+
+/// Gossip, where there are keys for it.
+fn members(options: &AgentOptions, follower: &Follower) -> Result<Option<Members>, MembersError> {
+    let (Some(keys), Some(plan)) = (&options.gossip_keys, follower.current()) else {
+        tracing::info!(
+            "without keys there is no gossip: the catalog alone says which nodes and tasks are up"
+        );
+        return Ok(None);
+    };
+    Members::start(&options.node, &plan.catalog, keys, &options.state_dir).map(Some)
 }
 
 /// How long a predecessor may take to end.

@@ -1,6 +1,9 @@
+use crate::tasks::Heard;
+use essaim_model::TaskId;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -223,6 +226,92 @@ impl StateDir {
         Ok(read(&path)?.map(|text| (path, text)))
     }
 
+    /// Keeps what was heard of the node's tasks.
+    ///
+    /// # Errors
+    /// [`StateDirError::File`].
+    pub fn write_heard(&self, heard: &BTreeMap<TaskId, Heard>) -> Result<(), StateDirError> {
+        let path = self.heard_file();
+        let bytes = serde_json::to_vec_pretty(heard).map_err(|source| StateDirError::Damaged {
+            path: path.clone(),
+            source,
+        })?;
+        replace(&path, &bytes)
+    }
+
+    /// What earlier agents have heard of the node's tasks.
+    ///
+    /// # Errors
+    /// [`StateDirError::File`], [`StateDirError::Damaged`].
+    pub fn heard(&self) -> Result<BTreeMap<TaskId, Heard>, StateDirError> {
+        Ok(read_json(&self.heard_file())?.unwrap_or_default())
+    }
+
+    /// Keeps the epoch of this run's gossip: the next run's is greater, whatever the clock says.
+    ///
+    /// # Errors
+    /// [`StateDirError::File`].
+    pub fn write_epoch(&self, epoch: u64) -> Result<(), StateDirError> {
+        replace(&self.epoch_file(), epoch.to_string().as_bytes())
+    }
+
+    /// The epoch that was used last; `None` where none was kept, or what was kept is no number.
+    pub fn epoch(&self) -> Option<u64> {
+        read(&self.epoch_file()).ok()??.trim().parse().ok()
+    }
+
+    /// Gives tasks their `resolv.conf`, each in a folder of the task's name below `tasks/`, and takes away those of
+    /// tasks that are not named. Whoever runs a task mounts it at the task's `/etc/resolv.conf`.
+    ///
+    /// # Errors
+    /// [`StateDirError::File`]; the others are as asked for.
+    pub fn write_resolv_confs(&self, texts: &BTreeMap<TaskId, String>) -> Result<(), StateDirError> {
+        let mut outcome = Ok(());
+        for (task, text) in texts {
+            let path = self.resolv_conf(task);
+            let written = match read(&path) {
+                Ok(Some(found)) if found == *text => Ok(()),
+                // In place: a mount of the file would go on showing one that was replaced.
+                Ok(_) => path
+                    .parent()
+                    .map_or(Ok(()), fs::create_dir_all)
+                    .and_then(|()| fs::write(&path, text))
+                    .map_err(|source| StateDirError::File {
+                        doing: "write",
+                        path,
+                        source,
+                    }),
+                Err(error) => Err(error),
+            };
+            outcome = outcome.and(written);
+        }
+        let folders = fs::read_dir(self.tasks_dir()).into_iter().flatten().flatten();
+        for folder in folders {
+            let is_named = |name: &str| texts.keys().any(|task| task.as_str() == name);
+            if !folder.file_name().to_str().is_some_and(is_named) {
+                outcome = outcome.and(remove_folder(folder.path()));
+            }
+        }
+        outcome
+    }
+
+    /// Where a task's `resolv.conf` is, once it has a resolver.
+    pub fn resolv_conf(&self, task: &TaskId) -> PathBuf {
+        self.tasks_dir().join(task.as_str()).join("resolv.conf")
+    }
+
+    fn tasks_dir(&self) -> PathBuf {
+        self.path.join("tasks")
+    }
+
+    fn epoch_file(&self) -> PathBuf {
+        self.path.join("epoch")
+    }
+
+    fn heard_file(&self) -> PathBuf {
+        self.path.join("tasks.json")
+    }
+
     /// Removes everything that an agent or a holder writes here, and the directory itself where nothing else is in it.
     ///
     /// # Errors
@@ -234,9 +323,11 @@ impl StateDir {
             self.holder_log(),
             self.record_file(),
             self.catalog_file(),
+            self.heard_file(),
+            self.epoch_file(),
             self.lock_file(),
         ];
-        let mut outcome = Ok(());
+        let mut outcome = remove_folder(self.tasks_dir());
         for path in files {
             if let Err(source) = absent_is_fine(fs::remove_file(&path)) {
                 outcome = Err(StateDirError::File {
@@ -294,6 +385,14 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StateDirError> {
         })
 }
 
+fn remove_folder(path: PathBuf) -> Result<(), StateDirError> {
+    absent_is_fine(fs::remove_dir_all(&path)).map_err(|source| StateDirError::File {
+        doing: "remove",
+        path,
+        source,
+    })
+}
+
 fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -304,6 +403,7 @@ fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use essaim_model::TaskState;
 
     #[test]
     fn one_agent_at_a_time_and_the_next_after_it() {
@@ -343,6 +443,23 @@ mod tests {
             Path::new("/bpf/n1,example,org")
         );
         assert_eq!(state.catalog().unwrap().unwrap().1, "revision = 1");
+        assert!(state.heard().unwrap().is_empty() && state.epoch().is_none());
+        state.write_epoch(7).unwrap();
+        assert_eq!(state.epoch(), Some(7));
+        let [web, api] = ["web.1", "api.1"].map(|task| TaskId::new(task).unwrap());
+        let heard = BTreeMap::from([(
+            web.clone(),
+            Heard {
+                told: Some(TaskState::Draining),
+                ..Heard::default()
+            },
+        )]);
+        state.write_heard(&heard).unwrap();
+        assert_eq!(state.heard().unwrap(), heard);
+        let texts = [&web, &api].map(|task| (task.clone(), "nameserver 127.0.0.11\n".to_owned()));
+        state.write_resolv_confs(&texts.clone().into()).unwrap();
+        state.write_resolv_confs(&[texts[0].clone()].into()).unwrap();
+        assert!(state.resolv_conf(&web).exists() && !state.resolv_conf(&api).exists());
         state.remove().unwrap();
         assert!(!state.path().exists());
         state.remove().unwrap();

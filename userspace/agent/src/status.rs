@@ -2,6 +2,8 @@
 
 use crate::holder::HeldPort;
 use crate::ports::PortHold;
+use essaim_gossip::{MemberState, MemberView, View};
+use essaim_health::{Health, TaskHealth};
 use essaim_model::{
     BackendKey, BackendPlan, Catalog, DesiredState, NetworkName, NodeName, PublishedPort, Scope, ServiceKey,
     ServiceName, ServicePlan, TaskId, TaskState, Vni,
@@ -29,8 +31,14 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// The ports published on this node.
     pub ports: Vec<PortStatus>,
+    /// The members, as gossip knows them; none where there are no keys for it, or no agent runs.
+    pub members: Option<MembersStatus>,
+    /// The checked tasks of this node.
+    pub checks: BTreeMap<TaskId, CheckStatus>,
     /// The other nodes' VTEPs and this node's own.
     pub vteps: Vec<VtepStatus>,
+    /// What the resolver of the tasks and gossip have counted since the agent's start; only what happened.
+    pub counters: BTreeMap<String, u64>,
     /// Packets dropped, by reason; only those that happened.
     pub drops: Vec<DropStatus>,
     /// How full the maps are; those that are always full, or cannot be, are left out.
@@ -52,6 +60,92 @@ pub struct AgentStatus {
     pub catalog: PathBuf,
     /// The holder's process, where one answers.
     pub holder_pid: Option<u32>,
+}
+
+/// The members of the cluster, by name.
+pub type MembersStatus = BTreeMap<NodeName, MemberStatus>;
+
+/// A member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// Whether it answers.
+    pub state: MemberHealth,
+    /// Its run: the wall clock at its start, in milliseconds; 0 where it was never heard of.
+    pub epoch: u64,
+    /// The revision of the catalog that it has in its maps.
+    pub revision: Option<u64>,
+}
+
+/// Whether a member answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberHealth {
+    /// It does.
+    Up,
+    /// It does not, and may still contradict.
+    Suspect,
+    /// It does not: its tasks count as gone.
+    Down,
+    /// It was never heard of; the catalog speaks.
+    Unheard,
+}
+
+/// How a task's health check goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// `starting`, `healthy` or `unhealthy`.
+    pub health: String,
+    /// Probes that have failed in a row.
+    pub failing: u32,
+    /// What the last probe that failed said.
+    pub problem: Option<String>,
+}
+
+/// What the checks show.
+pub(crate) fn checks(found: &BTreeMap<TaskId, TaskHealth>) -> BTreeMap<TaskId, CheckStatus> {
+    let check = |task: &TaskHealth| {
+        let failures = task
+            .results
+            .iter()
+            .rev()
+            .map_while(|probe| probe.result.as_ref().err());
+        let health = match task.health {
+            Health::Starting => "starting",
+            Health::Healthy => "healthy",
+            Health::Unhealthy { .. } => "unhealthy",
+        };
+        let kept = failures.clone().count();
+        CheckStatus {
+            health: health.to_owned(),
+            failing: match &task.health {
+                Health::Unhealthy { failures, .. } => *failures,
+                Health::Starting | Health::Healthy => u32::try_from(kept).unwrap_or(u32::MAX),
+            },
+            problem: failures.clone().next().map(ToString::to_string),
+        }
+    };
+    found
+        .iter()
+        .map(|(task, found)| (task.clone(), check(found)))
+        .collect()
+}
+
+/// What a view of gossip shows of the members.
+pub(crate) fn members(view: &View) -> MembersStatus {
+    let member = |member: &MemberView| MemberStatus {
+        state: match member.state {
+            MemberState::Down => MemberHealth::Down,
+            MemberState::Suspect => MemberHealth::Suspect,
+            MemberState::Alive if member.epoch.is_heard() => MemberHealth::Up,
+            MemberState::Alive => MemberHealth::Unheard,
+        },
+        epoch: member.epoch.number(),
+        revision: member.catalog_applied,
+    };
+    let members = view.members.iter();
+    members
+        .map(|(node, found)| (node.clone(), member(found)))
+        .collect()
 }
 
 /// A network.
@@ -223,6 +317,12 @@ pub struct Known<'k> {
     pub problems: Vec<String>,
     /// How the published ports are held.
     pub ports: BTreeMap<HeldPort, PortHold>,
+    /// The members.
+    pub members: Option<MembersStatus>,
+    /// The checked tasks.
+    pub checks: BTreeMap<TaskId, CheckStatus>,
+    /// What the resolver and gossip have counted.
+    pub counters: BTreeMap<String, u64>,
     /// What the maps say; none where they cannot be read.
     pub readings: Option<&'k Readings>,
 }
@@ -235,6 +335,9 @@ impl Status {
             agent,
             problems,
             ports,
+            members,
+            checks,
+            counters,
             readings,
         } = known;
         let readings = readings.unwrap_or(&nothing);
@@ -250,6 +353,9 @@ impl Status {
                 .map(|(name, plan)| service(name, plan, readings))
                 .collect(),
             ports: published(desired, &ports),
+            members,
+            checks,
+            counters,
             vteps: vteps(desired, readings),
             drops: readings.drops.clone(),
             maps: readings.maps.clone(),

@@ -3,7 +3,7 @@
 use crate::schedule::Trigger;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
@@ -14,6 +14,15 @@ use tokio::io::unix::AsyncFd;
 
 /// Where `ip netns` keeps its namespaces.
 const NETNS_DIR: &str = "/run/netns";
+
+/// What the kernel rewrites when the first process enters a control group and when the last one leaves.
+const GROUP_EVENTS: &str = "cgroup.events";
+
+/// Whether there is a process in a control group of version 2, or in one below it; none where the group is gone.
+pub(crate) fn is_populated(group: &Path) -> bool {
+    let events = fs::read_to_string(group.join(GROUP_EVENTS)).unwrap_or_default();
+    events.lines().any(|line| line == "populated 1")
+}
 
 /// Why the files are not watched.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +55,8 @@ pub struct FileWatch {
     folders: Vec<(WatchDescriptor, PathBuf)>,
     names: BTreeSet<OsString>,
     netns: Option<WatchDescriptor>,
+    /// The events of control groups, by the group's folder.
+    groups: BTreeMap<PathBuf, WatchDescriptor>,
 }
 
 /// What `AsyncFd` asks for: nix' type has `AsFd` only.
@@ -99,6 +110,7 @@ impl FileWatch {
             folders,
             names,
             netns: None,
+            groups: BTreeMap::new(),
         };
         watch.watch_namespaces();
         Ok(watch)
@@ -116,6 +128,27 @@ impl FileWatch {
                 | AddWatchFlags::IN_MOVED_TO
                 | AddWatchFlags::IN_ATTRIB;
             self.netns = self.inotify.get_ref().0.add_watch(NETNS_DIR, flags).ok();
+        }
+    }
+
+    /// Watches the events of exactly these control groups. One that does not exist (yet) is left out; called again on
+    /// every round, this finds it when it does.
+    pub fn watch_groups(&mut self, groups: &BTreeSet<PathBuf>) {
+        let inotify = &self.inotify.get_ref().0;
+        self.groups.retain(|group, watch| {
+            let stays = groups.contains(group);
+            if !stays {
+                // It fails where the group is gone, and its watch with it.
+                let _ = inotify.rm_watch(*watch);
+            }
+            stays
+        });
+        for group in groups {
+            if !self.groups.contains_key(group)
+                && let Ok(watch) = inotify.add_watch(&group.join(GROUP_EVENTS), AddWatchFlags::IN_MODIFY)
+            {
+                self.groups.insert(group.clone(), watch);
+            }
         }
     }
 
@@ -153,6 +186,13 @@ impl FileWatch {
                 self.watch_namespaces();
             }
             return Some(Trigger::Netns);
+        }
+        if let Some(group) = self.groups.iter().find(|(_, watch)| **watch == event.wd) {
+            let group = group.0.clone();
+            if event.mask.contains(AddWatchFlags::IN_IGNORED) {
+                self.groups.remove(&group);
+            }
+            return Some(Trigger::Tasks);
         }
         let (_, folder) = self.folders.iter().find(|(watch, _)| *watch == event.wd)?;
         let name = event.name.as_ref().filter(|name| self.names.contains(*name))?;
@@ -200,6 +240,30 @@ mod tests {
             assert!(soon(&mut watch).await.is_some(), "renamed");
             fs::write(&catalog, "y").unwrap();
             assert!(soon(&mut watch).await.is_some(), "written in place");
+        });
+    }
+
+    #[test]
+    fn the_events_of_groups_are_noticed_while_they_are_asked_for() {
+        runtime().block_on(async {
+            let folder = tempfile::tempdir().unwrap();
+            let group = folder.path().join("web.1");
+            fs::create_dir(&group).unwrap();
+            let events = group.join(GROUP_EVENTS);
+            fs::write(&events, "populated 0\n").unwrap();
+            let mut watch = FileWatch::new(&folder.path().join("catalog.toml")).unwrap();
+            let groups = BTreeSet::from([group.clone(), folder.path().join("absent")]);
+            watch.watch_groups(&groups);
+            watch.watch_groups(&groups);
+            assert!(!is_populated(&group));
+            fs::write(&events, "populated 1\nfrozen 0\n").unwrap();
+            let noticed = timeout(Duration::from_secs(5), watch.next()).await.unwrap();
+            assert!(noticed.unwrap().contains(&Trigger::Tasks));
+            assert!(is_populated(&group));
+            fs::remove_dir_all(&group).unwrap();
+            assert!(!is_populated(&group));
+            watch.watch_groups(&BTreeSet::new());
+            assert!(watch.groups.is_empty());
         });
     }
 

@@ -1,8 +1,10 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use essaim_model::TaskId;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -70,6 +72,28 @@ Examples:
   essaim watch
   essaim watch --format json | jq 'select(.verdict == \"drop\")'")]
     Watch(LookArgs),
+    /// Print every change of members, tasks and catalog that this node learns of, until interrupted.
+    #[command(after_help = "\
+Examples:
+  essaim monitor
+  essaim monitor --format json | jq 'select(.change == \"member-down\")'")]
+    Monitor(LookArgs),
+    /// Take a task of this node out of service, so that no request fails.
+    ///
+    /// Its node tells all others that it is draining, and waits until none of them sends it new flows. Then its processes
+    /// (all that are in its network namespace) are asked to end, killed after the grace period, and the task is gone. A task
+    /// that was stopped does not come back: its successor has another id.
+    #[command(after_help = "\
+Examples:
+  essaim stop web.2
+  essaim stop web.2 --signal SIGINT --grace 30s
+  essaim stop web.2 --drain-only && systemctl stop web-2     where something else ends it")]
+    Stop(StopArgs),
+    /// Print a file of one fresh key for gossip, to be given to every node.
+    #[command(after_help = "\
+Examples:
+  (umask 077 && essaim keygen > /etc/essaim/gossip.toml)")]
+    Keygen,
     /// Remove everything that essaim made on this node: programs, maps, links, rules, held ports.
     ///
     /// Safe to run twice, and after a crash. Stop the agent first.
@@ -118,8 +142,46 @@ pub(crate) struct NodeArgs {
     /// The cgroup (version 2) whose sockets reach VIPs; the root of the hierarchy where it is not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) cgroup: Option<PathBuf>,
+    /// The keys of gossip (TOML, from essaim keygen), the same on every node; without them the catalog alone says which
+    /// nodes and tasks are up.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) gossip_keys: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) state: StateDirArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// The task's id.
+    pub(crate) task: TaskId,
+    /// What its processes are asked to end with.
+    #[arg(long, default_value = "SIGTERM")]
+    pub(crate) signal: String,
+    /// From that signal to SIGKILL.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) grace: Duration,
+    /// Longest wait for the other nodes to send it nothing new.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub(crate) drain: Duration,
+    /// Only drain it; its processes are left alone.
+    #[arg(long)]
+    pub(crate) drain_only: bool,
+    #[command(flatten)]
+    pub(crate) look: LookArgs,
+}
+
+/// A number with `ms`, `s` or `m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no time, expected a number with ms, s or m, such as 500ms or 10s");
+    let at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(at);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs).ok_or_else(wrong),
+        _ => Err(wrong()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -197,6 +259,15 @@ mod tests {
                 panic!("{line}")
             };
             assert_eq!(node.uplink, ["eth0", "eth1"]);
+        }
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_mins(2)));
+        for wrong in ["10", "s", "1h", "-1s", "99999999999999999999s", ""] {
+            assert!(duration(wrong).unwrap_err().contains("expected"), "{wrong}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! `essaim status`, `verify`, `trace` and `watch`: through the agent, or without one.
+//! `essaim status`, `verify`, `trace`, `watch` and `monitor`: through the agent, or without one.
 
 use crate::args::{Format, LookArgs, TraceArgs};
 use crate::output::{Exit, is_read, print, print_json};
@@ -105,30 +105,67 @@ pub(crate) fn trace(args: &TraceArgs) -> anyhow::Result<Exit> {
 
 /// Prints decisions until interrupted.
 pub(crate) fn watch(args: &LookArgs) -> anyhow::Result<Exit> {
+    follow(args, &AgentRequest::Watch, |answer| match answer {
+        AgentReply::Decision(decision) => Ok(Told::of(&*decision)?),
+        AgentReply::Missed { count } => {
+            eprintln!("essaim: {count} decisions came too fast to be told");
+            Ok(None)
+        }
+        other => bail!(unexpected(other)),
+    })
+}
+
+/// Prints changes until interrupted.
+pub(crate) fn monitor(args: &LookArgs) -> anyhow::Result<Exit> {
+    follow(args, &AgentRequest::Monitor, |answer| match answer {
+        AgentReply::Changed(change) => Ok(Told::of(&change)?),
+        other => bail!(unexpected(other)),
+    })
+}
+
+/// An answer in both forms.
+struct Told {
+    text: String,
+    json: String,
+}
+
+impl Told {
+    fn of(answer: &(impl Serialize + std::fmt::Display)) -> anyhow::Result<Option<Self>> {
+        Ok(Some(Self {
+            text: format!("{answer}\n"),
+            json: serde_json::to_string(answer)? + "\n",
+        }))
+    }
+}
+
+/// Prints what an agent tells again and again, until nobody reads it any more.
+fn follow(
+    args: &LookArgs,
+    request: &AgentRequest,
+    tell: impl Fn(AgentReply) -> anyhow::Result<Option<Told>>,
+) -> anyhow::Result<Exit> {
     let state_dir = StateDir::new(&args.state.state_dir);
-    let answers = client::ask(&state_dir, &AgentRequest::Watch)?.with_context(|| {
-        format!(
-            "no agent is running with the state directory {}",
-            state_dir.path().display()
-        )
-    })?;
-    for answer in answers {
-        let printed = match answer? {
-            AgentReply::Decision(decision) => match args.format {
-                Format::Text => is_read(&format!("{decision}\n")),
-                Format::Json => is_read(&(serde_json::to_string(&decision)? + "\n")),
-            },
-            AgentReply::Missed { count } => {
-                eprintln!("essaim: {count} decisions came too fast to be told");
-                true
-            }
-            other => bail!(unexpected(other)),
+    for answer in answers(&state_dir, request)? {
+        let is_read = match (tell(answer?)?, args.format) {
+            (Some(told), Format::Text) => is_read(&told.text),
+            (Some(told), Format::Json) => is_read(&told.json),
+            (None, _) => true,
         };
-        if !printed {
+        if !is_read {
             return Ok(Exit::Done);
         }
     }
     bail!("the agent has ended")
+}
+
+/// The answers of an agent that must run.
+pub(crate) fn answers(state_dir: &StateDir, request: &AgentRequest) -> anyhow::Result<client::Answers> {
+    client::ask(state_dir, request)?.with_context(|| {
+        format!(
+            "no agent is running with the state directory {}",
+            state_dir.path().display()
+        )
+    })
 }
 
 /// The agent's only answer; `None` where no agent runs.
@@ -142,7 +179,7 @@ fn ask(state_dir: &StateDir, request: &AgentRequest) -> anyhow::Result<Option<Ag
     Ok(Some(answer))
 }
 
-fn unexpected(reply: AgentReply) -> String {
+pub(crate) fn unexpected(reply: AgentReply) -> String {
     match reply {
         AgentReply::Error { message } => message,
         other => format!("the agent answered {other:?}; is it of another version?"),

@@ -6,6 +6,7 @@ mod look;
 mod node;
 mod output;
 mod show;
+mod stop;
 mod table;
 
 use args::{Cli, Command, HoldArgs};
@@ -42,6 +43,9 @@ fn run(command: &Command) -> anyhow::Result<Exit> {
         Command::Verify(args) => Ok(look::verify(args)),
         Command::Trace(args) => look::trace(args),
         Command::Watch(args) => look::watch(args),
+        Command::Monitor(args) => look::monitor(args),
+        Command::Stop(args) => stop::stop(args),
+        Command::Keygen => node::keygen(),
         Command::Clean(args) => node::clean_up(args),
         Command::Hold(args) => hold(args),
     }

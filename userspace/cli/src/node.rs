@@ -4,7 +4,7 @@ use crate::args::{CleanArgs, NodeArgs};
 use crate::output::{Exit, print};
 use anyhow::Context;
 use essaim_agent::holder::HolderLauncher;
-use essaim_agent::{AgentOptions, CleanOptions, StateDir, chain, clean, run_agent};
+use essaim_agent::{AgentOptions, CleanOptions, StateDir, chain, clean, fresh_keys, run_agent};
 use essaim_model::NodeName;
 use std::path::absolute;
 
@@ -19,12 +19,19 @@ pub(crate) fn node(args: &NodeArgs) -> anyhow::Result<Exit> {
         cgroup: args.cgroup.as_ref().map(absolute).transpose()?,
         state_dir: StateDir::new(absolute(&args.state.state_dir)?),
         holder: HolderLauncher::default(),
+        gossip_keys: args.gossip_keys.as_ref().map(absolute).transpose()?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
     runtime.block_on(run_agent(options))?;
+    Ok(Exit::Done)
+}
+
+/// Prints a file of one fresh key.
+pub(crate) fn keygen() -> anyhow::Result<Exit> {
+    print(&fresh_keys().context("failed to get randomness from the system")?);
     Ok(Exit::Done)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::table::Align::{Left, Right};
 use crate::table::{Table, bytes};
-use essaim_agent::status::{Count, ServiceStatus, Status, VtepWay};
+use essaim_agent::status::{Count, MemberHealth, ServiceStatus, Status, VtepWay};
 use essaim_model::TaskState;
 use std::fmt::{Display, Write};
 
@@ -37,7 +37,10 @@ pub(crate) fn show(status: &Status) -> String {
         show_service(&mut text, service);
     }
     section(&mut text, "published ports", &ports(status));
+    section(&mut text, "members", &members(status));
+    section(&mut text, "health checks", &checks(status));
     section(&mut text, "vteps", &vteps(status));
+    section(&mut text, "resolver and gossip", &counters(status));
     section(&mut text, "drops", &drops(status));
     section(
         &mut text,
@@ -51,6 +54,52 @@ fn section(text: &mut String, title: &str, table: &Table) {
     if !table.is_empty() {
         let _ = write!(text, "\n{title}\n{}", table.render(2));
     }
+}
+
+fn members(status: &Status) -> Table {
+    let mut table = Table::new(&[("node", Left), ("state", Left), ("revision applied", Right)]);
+    for (node, member) in status.members.iter().flatten() {
+        let state = match member.state {
+            MemberHealth::Up => "up",
+            MemberHealth::Suspect => "suspect",
+            MemberHealth::Down => "DOWN",
+            MemberHealth::Unheard => "never heard of",
+        };
+        let revision = member
+            .revision
+            .map_or_else(String::new, |revision| revision.to_string());
+        table.row([node.to_string(), state.to_owned(), revision]);
+    }
+    table
+}
+
+fn counters(status: &Status) -> Table {
+    let mut table = Table::new(&[("what", Left), ("count", Right)]);
+    for (name, count) in &status.counters {
+        table.row([name.clone(), count.to_string()]);
+    }
+    table
+}
+
+fn checks(status: &Status) -> Table {
+    let columns = [
+        ("task", Left),
+        ("health", Left),
+        ("failed in a row", Right),
+        ("last problem", Left),
+    ];
+    let mut table = Table::new(&columns);
+    for (task, check) in &status.checks {
+        let problem = check.problem.as_deref().unwrap_or_default();
+        let first = problem.lines().next().unwrap_or_default();
+        table.row([
+            task.to_string(),
+            check.health.clone(),
+            check.failing.to_string(),
+            first.to_owned(),
+        ]);
+    }
+    table
 }
 
 fn networks(status: &Status) -> Table {

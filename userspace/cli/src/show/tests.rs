@@ -1,8 +1,8 @@
 use super::*;
 use essaim_agent::PortHold;
 use essaim_agent::holder::{HeldPort, PortOwner};
-use essaim_agent::status::{AgentStatus, DropStatus, Known, MapStatus, Readings};
-use essaim_model::{Catalog, Liveness, NodeName, example, plan};
+use essaim_agent::status::{AgentStatus, CheckStatus, DropStatus, Known, MapStatus, MemberStatus, Readings};
+use essaim_model::{Catalog, Liveness, NodeName, TaskId, example, plan};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn status(agent: Option<AgentStatus>, problems: Vec<String>) -> Status {
@@ -41,6 +41,22 @@ fn status(agent: Option<AgentStatus>, problems: Vec<String>) -> Status {
         memory: 60 << 20,
     };
     let ports = BTreeMap::from([(port, PortHold::InUse { owner })]);
+    let node = |name| NodeName::new(name).unwrap();
+    let member = |state, revision| MemberStatus {
+        state,
+        epoch: 1,
+        revision,
+    };
+    let members = BTreeMap::from([
+        (node("n1"), member(MemberHealth::Up, Some(1))),
+        (node("n2"), member(MemberHealth::Down, None)),
+    ]);
+    let check = CheckStatus {
+        health: "unhealthy".into(),
+        failing: 3,
+        problem: Some("exit status 1: no\nanswer".into()),
+    };
+    let checks = BTreeMap::from([(TaskId::new("web.1").unwrap(), check)]);
     Status::new(
         &catalog,
         &desired,
@@ -48,6 +64,9 @@ fn status(agent: Option<AgentStatus>, problems: Vec<String>) -> Status {
             agent,
             problems,
             ports,
+            members: Some(members),
+            checks,
+            counters: BTreeMap::from([("gossip datagrams sent".into(), 12)]),
             readings: Some(&readings),
         },
     )
@@ -77,6 +96,9 @@ fn the_status_tells_everything_within_100_columns() {
         "  n1    192.168.50.11  this node",
         "  n2    192.168.50.12  resolved",
         "  n3    192.168.50.13  unresolved (through the kernel's VXLAN device)",
+        "  n2    DOWN",
+        "  web.1  unhealthy                3  exit status 1: no",
+        "gossip datagrams sent     12",
         "NotMember        3  300 B  No member.",
         "maps (60.0 MiB in all)",
         "FLOWS  262144    524288  50 %  1.0 MiB",
