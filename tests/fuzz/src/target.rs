@@ -25,6 +25,12 @@ pub const TARGETS: &[Target] = &[
     Target { name: "agent-reply", run: json::reads_back::<AgentReply> },
     Target { name: "node-record", run: json::reads_back::<NodeRecord> },
     Target { name: "http-answer", run: http::answer },
+    Target { name: "dns-query", run: essaim_dns::fuzz_query },
+    Target { name: "dns-upstream", run: essaim_dns::fuzz_upstream },
+    Target { name: "gossip-header", run: essaim_gossip::fuzz::fuzz_header },
+    Target { name: "gossip-content", run: essaim_gossip::fuzz::fuzz_content },
+    Target { name: "gossip-sealed", run: essaim_gossip::fuzz::fuzz_sealed },
+    Target { name: "gossip-member", run: essaim_gossip::fuzz::fuzz_member },
 ];
 
 impl Target {

@@ -3,7 +3,9 @@
 pub mod datagram;
 pub mod frames;
 pub mod held;
+pub mod liveness;
 pub mod load;
+pub mod names;
 mod net;
 pub mod raw;
 pub mod repair;

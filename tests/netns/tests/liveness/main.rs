@@ -1,0 +1,6 @@
+//! What nodes know of each other's tasks, and how soon.
+
+mod deaths;
+mod health;
+mod partitions;
+mod stops;
