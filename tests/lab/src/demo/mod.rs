@@ -59,8 +59,8 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
         let told = scene.told();
         Ok((scene, told))
     });
-    let up = scene.and_then(|mut scene| {
-        steps::show(&mut scene, &mut report);
+    let up = scene.and_then(|scene| {
+        steps::show(&scene, &mut report);
         if report.failed > 0 {
             scene.print_logs();
         }

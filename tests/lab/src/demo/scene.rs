@@ -3,8 +3,7 @@
 use super::answers::Answers;
 use crate::{CatalogBuilder, Cluster, ClusterBuilder, Family, Prefix, netns};
 use anyhow::{Context as _, ensure};
-use essaim_model::{Port, TaskState};
-use nix::sys::signal::Signal;
+use essaim_model::Port;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -39,7 +38,7 @@ pub(super) struct Scene {
 impl Scene {
     /// Makes it.
     pub(super) fn build(prefix: Prefix) -> anyhow::Result<Self> {
-        let cluster = ClusterBuilder::new().prefix(prefix).build()?;
+        let cluster = ClusterBuilder::new().prefix(prefix).gossip(true).build()?;
         let mut catalog = cluster.catalog()?;
         catalog.network("app")?;
         catalog
@@ -124,15 +123,6 @@ impl Scene {
         Ok(answers)
     }
 
-    /// Drains a task, stops its process, and says that it is gone.
-    pub(super) fn stop_task(&mut self, task: &str) -> anyhow::Result<()> {
-        self.catalog.set_state(task, TaskState::Draining)?;
-        self.apply()?;
-        self.cluster.stop_task(task, Signal::SIGTERM)?;
-        self.catalog.set_state(task, TaskState::Gone)?;
-        self.apply()
-    }
-
     /// Runs `essaim clean` on every node, with the agent ended first, and checks what is left.
     pub(super) fn clean(&self) -> anyhow::Result<String> {
         for node in self.nodes() {
@@ -209,6 +199,7 @@ impl Scene {
             ),
             ("as a task", format!("{} curl {vip}", enter("web.1"))),
             ("what a node knows", essaim("n1", "status", "")),
+            ("what it hears", essaim("n1", "monitor", "")),
             ("whether it is so", essaim("n1", "verify", "")),
             (
                 "where a packet goes",
@@ -233,11 +224,6 @@ impl Scene {
             let _ = writeln!(text, "  # {what}\n  {line}");
         }
         text
-    }
-
-    fn apply(&mut self) -> anyhow::Result<()> {
-        self.cluster.write_catalog(&mut self.catalog)?;
-        self.cluster.wait_ready(READY)
     }
 }
 

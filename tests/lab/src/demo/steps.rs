@@ -20,7 +20,7 @@ const LOAD_SECONDS: &str = "2";
 const STOPPED: (&str, &str) = ("web.2", "n2");
 
 /// Shows everything.
-pub(super) fn show(scene: &mut Scene, report: &mut Report) {
+pub(super) fn show(scene: &Scene, report: &mut Report) {
     let nodes = scene.nodes();
     for family in Family::BOTH {
         for node in &nodes {
@@ -42,6 +42,12 @@ pub(super) fn show(scene: &mut Scene, report: &mut Report) {
                 || east_west(scene, task, family),
             );
         }
+        for (task, node) in ["web.1", "web.2", "web.3"].iter().zip(&nodes) {
+            report.step(
+                &format!("curl: {task} on {node} to api by its name, {family}"),
+                || by_name(scene, task, family),
+            );
+        }
         report.step(
             &format!("curl: web.1 to the VIP of web, its own service, {family}"),
             || own_vip(scene, family),
@@ -52,7 +58,7 @@ pub(super) fn show(scene: &mut Scene, report: &mut Report) {
     });
     let (task, node) = STOPPED;
     report.step(
-        &format!("drain and stop {task} on {node} under load through {node}"),
+        &format!("essaim stop {task} on {node} under load through {node}"),
         || stop(scene),
     );
     for family in Family::BOTH {
@@ -138,6 +144,30 @@ fn east_west(scene: &Scene, task: &str, family: Family) -> Shown {
     Ok(((), format!("{answers}; {task} seen as {own}")))
 }
 
+fn by_name(scene: &Scene, task: &str, family: Family) -> Shown {
+    let flag = match family {
+        Family::V4 => "-4",
+        Family::V6 => "-6",
+    };
+    let mut answers = Answers::default();
+    for name in ["api", "api.app", "tasks.api", "API"] {
+        let url = format!("http://{name}/");
+        let asked = [
+            "curl",
+            flag,
+            "-sSf",
+            "--noproxy",
+            "*",
+            "--max-time",
+            "5",
+            url.as_str(),
+        ];
+        answers.add(&scene.cluster().exec(task, &asked)?.ok()?)?;
+    }
+    answers.saw_client(scene.task_address(task, family)?)?;
+    Ok(((), answers.to_string()))
+}
+
 fn own_vip(scene: &Scene, family: Family) -> Shown {
     let answers = scene.curls("web.1", &scene.vip("web", family)?, REQUESTS)?;
     answers.came_from(&ALL)?;
@@ -150,7 +180,7 @@ fn loopback(scene: &Scene) -> Shown {
     Ok(((), answers.to_string()))
 }
 
-fn stop(scene: &mut Scene) -> Shown {
+fn stop(scene: &Scene) -> Shown {
     let (task, node) = STOPPED;
     let target = scene.edge(node, Family::V4)?;
     let load = scene.cluster().start_peer(
@@ -169,7 +199,7 @@ fn stop(scene: &mut Scene) -> Shown {
     )?;
     // The load is under way once curl, which takes longer to start, has its answer.
     scene.curls(CLIENT, &target, 1)?;
-    scene.stop_task(task)?;
+    scene.cluster().essaim(node, &["stop", task])?.ok()?;
     let report: LoadReport = load.finish()?.json()?;
     ensure!(report.ok > 0, "the load did not run");
     ensure!(
