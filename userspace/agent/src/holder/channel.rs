@@ -104,7 +104,7 @@ impl Channel {
     pub(crate) fn connect(path: &Path) -> Result<Self, ChannelError> {
         let stream = seqpacket(SockFlag::empty())?;
         let address = UnixAddr::new(path).map_err(ChannelError::socket("name the socket"))?;
-        connect(stream.as_raw_fd(), &address).map_err(ChannelError::socket("connect"))?;
+        uninterrupted(|| connect(stream.as_raw_fd(), &address)).map_err(ChannelError::socket("connect"))?;
         Self::prepare(stream)
     }
 
@@ -143,21 +143,17 @@ impl Channel {
         let raw: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
         let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
-        sendmsg::<()>(
-            self.0.as_raw_fd(),
-            &[IoSlice::new(&bytes)],
-            control,
-            MsgFlags::MSG_NOSIGNAL,
-            None,
-        )
-        .map_err(|source| match source {
-            Errno::EPIPE | Errno::ECONNRESET => ChannelError::Closed,
-            source => ChannelError::Socket {
-                doing: "send a message",
-                source,
-            },
-        })
-        .map(drop)
+        let parts = [IoSlice::new(&bytes)];
+        let send = || sendmsg::<()>(self.0.as_raw_fd(), &parts, control, MsgFlags::MSG_NOSIGNAL, None);
+        uninterrupted(send)
+            .map_err(|source| match source {
+                Errno::EPIPE | Errno::ECONNRESET => ChannelError::Closed,
+                source => ChannelError::Socket {
+                    doing: "send a message",
+                    source,
+                },
+            })
+            .map(drop)
     }
 
     /// Waits for a message and the descriptors that came with it.
@@ -169,12 +165,9 @@ impl Channel {
                 source,
             },
         };
-        let length = recv(
-            self.0.as_raw_fd(),
-            &mut [],
-            MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC,
-        )
-        .map_err(failed)?;
+        // It waits here; the message is there when it is taken below.
+        let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+        let length = uninterrupted(|| recv(self.0.as_raw_fd(), &mut [], peek)).map_err(failed)?;
         if length > MAX_MESSAGE {
             return Err(ChannelError::TooLong {
                 bytes: length,
@@ -207,6 +200,17 @@ impl Channel {
     }
 }
 
+/// Calls again where a signal came between: with a time limit on the socket the kernel does not do so itself, whatever
+/// the signal's handler asked for (signal(7)).
+fn uninterrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -225,6 +229,13 @@ mod tests {
     use super::*;
     use crate::holder::protocol::Request;
     use std::io::{Read, Seek, Write};
+
+    #[test]
+    fn a_call_that_a_signal_interrupts_is_made_again() {
+        let mut outcomes = [Err(Errno::EINTR), Err(Errno::EINTR), Ok(7)].into_iter();
+        assert_eq!(uninterrupted(|| outcomes.next().unwrap()), Ok(7));
+        assert_eq!(uninterrupted(|| Err::<(), _>(Errno::EPIPE)), Err(Errno::EPIPE));
+    }
 
     fn pair() -> (Channel, Channel) {
         let directory = tempfile::tempdir().unwrap();
