@@ -19,7 +19,7 @@ use crate::stops::Told;
 use crate::tasks::{Heard, OwnTasks};
 use crate::watch::FileWatch;
 use crate::watchers::Watchers;
-use essaim_model::{DesiredState, NodeFacts, TaskId};
+use essaim_model::{DesiredState, Liveness, NodeFacts, TaskId};
 use essaim_netlink::LinkReconciler;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -80,6 +80,8 @@ pub(crate) struct Agent {
     pub(crate) waiting: Vec<oneshot::Sender<()>>,
     /// What was heard of this node's tasks, as it was written down last.
     pub(crate) kept_heard: Option<BTreeMap<TaskId, Heard>>,
+    /// What counts beside the catalog, as it was written down last.
+    pub(crate) kept_reported: Option<Liveness>,
     /// The maps hold the plan, as the last round left them.
     pub(crate) holds_plan: bool,
     /// As the last look at the links found them.
@@ -153,6 +155,7 @@ impl Agent {
             told,
             waiting: Vec::new(),
             kept_heard: None,
+            kept_reported: None,
             holds_plan: false,
             facts: None,
             kept_revision: None,

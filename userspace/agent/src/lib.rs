@@ -36,7 +36,7 @@ pub use clean::{CleanError, CleanOptions, DEFAULT_BPF_ROOT, clean};
 pub use complaints::{Complaints, News, chain};
 pub use follow::{CatalogRefused, Follower, Plan};
 pub use look::{LookError, Offline};
-pub use members::{KeysError, MembersError, fresh_keys, read_keys};
+pub use members::{GossipOptions, KeysError, MembersError, Pace as GossipPace, fresh_keys, read_keys};
 pub use monitor::Change;
 pub use ports::{PortFilter, PortHold, published_ports};
 pub use readings::Names;

@@ -64,6 +64,12 @@ impl Agent {
         }
         let own = own.into_iter().map(|(task, own)| (task, own.state));
         let reported = reported(&plan.catalog, node, own.collect(), view.as_deref());
+        if self.kept_reported.as_ref() != Some(&reported) {
+            match self.options.state_dir.write_reported(&reported) {
+                Ok(()) => self.kept_reported = Some(reported.clone()),
+                Err(error) => round.failed(&error),
+            }
+        }
         if let Err(error) = self.follower.hear(reported) {
             round.failed(&error);
         }

@@ -10,12 +10,10 @@ use crate::resolver::{fill_in, held_ports};
 use crate::state_dir::{NodeRecord, StateDir, StateDirError};
 use crate::status::{AgentStatus, CheckStatus, Known, MembersStatus, Status};
 use crate::stops::StopRefused;
-use crate::tasks::{NotOwn, OwnTasks};
+use crate::tasks::NotOwn;
 use essaim_abi::{Hook, Protocol};
 use essaim_datapath::{Datapath, DatapathError, TraceRequest};
-use essaim_model::{
-    DesiredState, Liveness, NameError, NodeFacts, NodeName, PlanError, ResolverPorts, TaskId,
-};
+use essaim_model::{DesiredState, NameError, NodeFacts, NodeName, PlanError, ResolverPorts, TaskId};
 use essaim_netlink::{HostOptions, LinkOutcome, LinkReconciler, NetlinkError};
 use nix::net::if_::if_nametoindex;
 use std::collections::BTreeMap;
@@ -252,16 +250,7 @@ impl Offline {
         let (copy, text) = state_dir.catalog()?.ok_or(LookError::NoPlan)?;
         let mut follower = Follower::new(node.clone());
         follower.take(&copy, &text)?;
-        // What other nodes said is not known without an agent; what this node had heard of its own tasks is.
-        let own = OwnTasks::new(state_dir.heard()?);
-        if let Some(plan) = follower.current() {
-            let states = own.states(&plan.catalog.services, &node).into_iter();
-            let reported = Liveness {
-                tasks: states.map(|(task, own)| (task, own.state)).collect(),
-                ..Liveness::default()
-            };
-            follower.hear(reported).map_err(LookError::Plan)?;
-        }
+        follower.hear(state_dir.reported()?).map_err(LookError::Plan)?;
         let plan = follower.into_current().ok_or(LookError::NoPlan)?;
         let links = LinkReconciler::open(HostOptions {
             node,

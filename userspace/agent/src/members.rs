@@ -75,6 +75,34 @@ pub enum MembersError {
     Stopped(#[from] Stopped),
 }
 
+/// How soon a node that does not answer is down. The same on every node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// In under 3 s, and nobody who lives, even where one datagram in five is lost.
+    #[default]
+    Usual,
+    /// In under 1 s, on a network that loses next to nothing, between machines that never stand still for half a second.
+    Fast,
+}
+
+impl From<Pace> for Config {
+    fn from(pace: Pace) -> Self {
+        match pace {
+            Pace::Usual => Self::default(),
+            Pace::Fast => Self::fast(),
+        }
+    }
+}
+
+/// How a node takes part in gossip.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GossipOptions {
+    /// The file of keys that the nodes share.
+    pub keys: PathBuf,
+    /// How soon a node that does not answer is down.
+    pub pace: Pace,
+}
+
 /// The file of keys, as TOML: 64 hexadecimal digits each.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -176,9 +204,10 @@ impl Members {
     pub(crate) fn start(
         node: &NodeName,
         catalog: &Catalog,
-        keys: &Path,
+        options: &GossipOptions,
         state_dir: &StateDir,
     ) -> Result<Self, MembersError> {
+        let GossipOptions { keys, pace } = options;
         let ring = read_keys(keys)?;
         let bound = address_of(catalog, node)
             .unwrap_or(SocketAddr::from(([0, 0, 0, 0], catalog.cluster.gossip_port)));
@@ -191,7 +220,7 @@ impl Members {
             wall_clock_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
             seed: random().map_err(system("get randomness"))?,
             keys: ring.clone(),
-            config: Config::default(),
+            config: (*pace).into(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -210,7 +239,7 @@ impl Members {
             epoch: handle.epoch(),
             kept_epoch: None,
             handle,
-            keys: keys.to_owned(),
+            keys: keys.clone(),
             ring,
             bound,
             said: Said::default(),
@@ -230,6 +259,12 @@ impl Members {
         if self.kept_epoch != Some(epoch) && state_dir.write_epoch(epoch.number()).is_ok() {
             self.kept_epoch = Some(epoch);
         }
+        // Before the members: whoever hears of this node then hears of its tasks, too.
+        if self.said.tasks != *tasks {
+            let said = tasks.iter().map(|(task, own)| (task.clone(), own.into()));
+            self.handle.set_tasks(said.collect()).await?;
+            self.said.tasks.clone_from(tasks);
+        }
         let port = catalog.cluster.gossip_port;
         let nodes = catalog.nodes.iter();
         let peers: BTreeMap<NodeName, SocketAddr> = nodes
@@ -240,11 +275,6 @@ impl Members {
             let vtep = address_of(catalog, node).map(|address| address.ip());
             self.handle.set_vtep(vtep).await?;
             self.said.peers = peers;
-        }
-        if self.said.tasks != *tasks {
-            let said = tasks.iter().map(|(task, own)| (task.clone(), own.into()));
-            self.handle.set_tasks(said.collect()).await?;
-            self.said.tasks.clone_from(tasks);
         }
         let ring = read_keys(&self.keys)?;
         if ring != self.ring {

@@ -6,7 +6,7 @@ use crate::control::{self, ControlError};
 use crate::follow::{CatalogRefused, Follower};
 use crate::holder::HolderLauncher;
 use crate::keeper::PortKeeper;
-use crate::members::{Members, MembersError};
+use crate::members::{GossipOptions, Members, MembersError};
 use crate::plane::{Plane, sizing_for};
 use crate::resolver::Resolver;
 use crate::startup::{self, StartupError};
@@ -39,8 +39,8 @@ pub struct AgentOptions {
     pub state_dir: StateDir,
     /// Starts the holder.
     pub holder: HolderLauncher,
-    /// The file of keys that the nodes share for gossip. Without it the catalog alone says who is up.
-    pub gossip_keys: Option<PathBuf>,
+    /// Its part in gossip. Without one the catalog alone says who is up.
+    pub gossip: Option<GossipOptions>,
 }
 
 /// Why an agent does not run.
@@ -157,13 +157,13 @@ pub async fn run_agent(options: AgentOptions) -> Result<(), AgentError> {
 
 /// Gossip, where there are keys for it.
 fn members(options: &AgentOptions, follower: &Follower) -> Result<Option<Members>, MembersError> {
-    let (Some(keys), Some(plan)) = (&options.gossip_keys, follower.current()) else {
+    let (Some(gossip), Some(plan)) = (&options.gossip, follower.current()) else {
         tracing::info!(
             "without keys there is no gossip: the catalog alone says which nodes and tasks are up"
         );
         return Ok(None);
     };
-    Members::start(&options.node, &plan.catalog, keys, &options.state_dir).map(Some)
+    Members::start(&options.node, &plan.catalog, gossip, &options.state_dir).map(Some)
 }
 
 /// How long a predecessor may take to end.

@@ -1,5 +1,5 @@
 use crate::tasks::Heard;
-use essaim_model::TaskId;
+use essaim_model::{Liveness, TaskId};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -193,12 +193,7 @@ impl StateDir {
     /// # Errors
     /// [`StateDirError::File`].
     pub fn write_record(&self, record: &NodeRecord) -> Result<(), StateDirError> {
-        let path = self.record_file();
-        let bytes = serde_json::to_vec_pretty(record).map_err(|source| StateDirError::Damaged {
-            path: path.clone(),
-            source,
-        })?;
-        replace(&path, &bytes)
+        write_json(&self.record_file(), record)
     }
 
     /// How the agent that runs, or ran last, was started; `None` where none has.
@@ -231,12 +226,7 @@ impl StateDir {
     /// # Errors
     /// [`StateDirError::File`].
     pub fn write_heard(&self, heard: &BTreeMap<TaskId, Heard>) -> Result<(), StateDirError> {
-        let path = self.heard_file();
-        let bytes = serde_json::to_vec_pretty(heard).map_err(|source| StateDirError::Damaged {
-            path: path.clone(),
-            source,
-        })?;
-        replace(&path, &bytes)
+        write_json(&self.heard_file(), heard)
     }
 
     /// What earlier agents have heard of the node's tasks.
@@ -245,6 +235,22 @@ impl StateDir {
     /// [`StateDirError::File`], [`StateDirError::Damaged`].
     pub fn heard(&self) -> Result<BTreeMap<TaskId, Heard>, StateDirError> {
         Ok(read_json(&self.heard_file())?.unwrap_or_default())
+    }
+
+    /// Keeps what counts beside the catalog, for whoever looks while no agent runs.
+    ///
+    /// # Errors
+    /// [`StateDirError::File`].
+    pub fn write_reported(&self, reported: &Liveness) -> Result<(), StateDirError> {
+        write_json(&self.reported_file(), reported)
+    }
+
+    /// What counted beside the catalog, as the last agent left it.
+    ///
+    /// # Errors
+    /// [`StateDirError::File`], [`StateDirError::Damaged`].
+    pub fn reported(&self) -> Result<Liveness, StateDirError> {
+        Ok(read_json(&self.reported_file())?.unwrap_or_default())
     }
 
     /// Keeps the epoch of this run's gossip: the next run's is greater, whatever the clock says.
@@ -304,6 +310,10 @@ impl StateDir {
         self.path.join("tasks")
     }
 
+    fn reported_file(&self) -> PathBuf {
+        self.path.join("liveness.json")
+    }
+
     fn epoch_file(&self) -> PathBuf {
         self.path.join("epoch")
     }
@@ -325,6 +335,7 @@ impl StateDir {
             self.catalog_file(),
             self.heard_file(),
             self.epoch_file(),
+            self.reported_file(),
             self.lock_file(),
         ];
         let mut outcome = remove_folder(self.tasks_dir());
@@ -349,6 +360,14 @@ impl StateDir {
             _ => outcome,
         }
     }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<(), StateDirError> {
+    let bytes = serde_json::to_vec_pretty(value).map_err(|source| StateDirError::Damaged {
+        path: path.to_owned(),
+        source,
+    })?;
+    replace(path, &bytes)
 }
 
 fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, StateDirError> {
@@ -444,9 +463,15 @@ mod tests {
         );
         assert_eq!(state.catalog().unwrap().unwrap().1, "revision = 1");
         assert!(state.heard().unwrap().is_empty() && state.epoch().is_none());
+        let [web, api] = ["web.1", "api.1"].map(|task| TaskId::new(task).unwrap());
+        let reported = Liveness {
+            tasks: BTreeMap::from([(web.clone(), TaskState::Gone)]),
+            ..Liveness::default()
+        };
+        state.write_reported(&reported).unwrap();
+        assert_eq!(state.reported().unwrap(), reported);
         state.write_epoch(7).unwrap();
         assert_eq!(state.epoch(), Some(7));
-        let [web, api] = ["web.1", "api.1"].map(|task| TaskId::new(task).unwrap());
         let heard = BTreeMap::from([(
             web.clone(),
             Heard {

@@ -1,10 +1,12 @@
 //! `essaim node` and `essaim clean`.
 
-use crate::args::{CleanArgs, NodeArgs};
+use crate::args::{CleanArgs, NodeArgs, Pace};
 use crate::output::{Exit, print};
 use anyhow::Context;
 use essaim_agent::holder::HolderLauncher;
-use essaim_agent::{AgentOptions, CleanOptions, StateDir, chain, clean, fresh_keys, run_agent};
+use essaim_agent::{
+    AgentOptions, CleanOptions, GossipOptions, GossipPace, StateDir, chain, clean, fresh_keys, run_agent,
+};
 use essaim_model::NodeName;
 use std::path::absolute;
 
@@ -19,7 +21,7 @@ pub(crate) fn node(args: &NodeArgs) -> anyhow::Result<Exit> {
         cgroup: args.cgroup.as_ref().map(absolute).transpose()?,
         state_dir: StateDir::new(absolute(&args.state.state_dir)?),
         holder: HolderLauncher::default(),
-        gossip_keys: args.gossip_keys.as_ref().map(absolute).transpose()?,
+        gossip: gossip(args)?,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -27,6 +29,19 @@ pub(crate) fn node(args: &NodeArgs) -> anyhow::Result<Exit> {
         .context("failed to start the runtime")?;
     runtime.block_on(run_agent(options))?;
     Ok(Exit::Done)
+}
+
+fn gossip(args: &NodeArgs) -> anyhow::Result<Option<GossipOptions>> {
+    let Some(keys) = &args.gossip_keys else {
+        return Ok(None);
+    };
+    Ok(Some(GossipOptions {
+        keys: absolute(keys)?,
+        pace: match args.gossip_pace {
+            Pace::Usual => GossipPace::Usual,
+            Pace::Fast => GossipPace::Fast,
+        },
+    }))
 }
 
 /// Prints a file of one fresh key.

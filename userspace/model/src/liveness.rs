@@ -4,7 +4,7 @@ use crate::{Catalog, NodeName, NodeState, Task, TaskId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which nodes are down and how far each task is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 pub struct Liveness {
     /// The nodes that are down; every other node of the catalog is up.
     pub nodes_down: BTreeSet<NodeName>,

@@ -61,11 +61,33 @@ fn a_dead_task_is_out_of_every_nodes_maps_and_names_at_once() -> anyhow::Result<
 }
 
 #[test]
+fn a_dead_node_is_down_within_a_second_where_the_pace_is_fast() -> anyhow::Result<()> {
+    let mut site = Site::prepare(ClusterBuilder::new().gossip(true), |_| Ok(()))?;
+    site.cluster.write_catalog(&mut site.catalog)?;
+    for node in NODES {
+        let program = site.cluster.binary("essaim");
+        site.cluster
+            .spawn_agent_with(node, &program, &["--gossip-pace", "fast"])?;
+    }
+    site.cluster.wait_ready(APPLIED)?;
+    all_up(&site)?;
+    site.cluster.unplug("n3")?;
+    let took = site.wait_member(&["n1", "n2"], "n3", "down", SOON)?;
+    println!("from the death of a node to the last node's knowing, at the fast pace: {took:?}");
+    ensure!(took < Duration::from_secs(1), "{took:?}");
+    Ok(())
+}
+
+fn all_up(site: &Site) -> anyhow::Result<()> {
+    NODES
+        .iter()
+        .try_for_each(|node| site.wait_member(&NODES, node, "up", SOON).map(drop))
+}
+
+#[test]
 fn a_dead_node_is_down_within_three_seconds_and_up_again_when_it_is_back() -> anyhow::Result<()> {
     let site = Site::web(ClusterBuilder::new().gossip(true), &[HTTP], &NODES)?;
-    for node in NODES {
-        site.wait_member(&NODES, node, "up", SOON)?;
-    }
+    all_up(&site)?;
     site.cluster.unplug("n3")?;
     let took = site.wait_member(&["n1", "n2"], "n3", "down", SOON)?;
     println!("from the death of a node to the last node's knowing: {took:?}");
