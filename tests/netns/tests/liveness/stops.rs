@@ -15,16 +15,19 @@ fn site() -> anyhow::Result<Site> {
     Ok(site)
 }
 
+/// Every task is replaced, as in a rolling update with the successor first, and the agent of its node killed after that.
 #[test]
-fn tasks_are_stopped_under_load_without_a_failed_request() -> anyhow::Result<()> {
+fn a_rolling_replacement_with_agents_killed_meanwhile_fails_no_request() -> anyhow::Result<()> {
     let mut site = site()?;
     let mut load = Load::start(&site, &["n1", "n3"], 6)?;
     for (task, node, successor_on) in [
         ("web.2", "n2", "n2"),
         ("web.1", "n1", "n3"),
         ("web.3", "n3", "n1"),
+        ("web.4", "n2", "n1"),
+        ("web.5", "n3", "n2"),
+        ("web.6", "n1", "n3"),
     ] {
-        // The successor is there first, as in a rolling update.
         let successor = site.add_task(successor_on)?;
         site.wait_task(&NODES, &successor, "ready", SOON)?;
         // Held connections end with their task; requests do not.
@@ -37,6 +40,11 @@ fn tasks_are_stopped_under_load_without_a_failed_request() -> anyhow::Result<()>
         site.wait_task(&NODES, task, "gone", SOON)?;
         load.all_live()
             .with_context(|| format!("after the stop of {task}"))?;
+        site.cluster.restart_agent(node)?;
+        site.cluster.wait_node_ready(node, SOON)?;
+        site.wait_task(&NODES, task, "gone", SOON)?;
+        load.all_live()
+            .with_context(|| format!("after the restart of the agent of {node}"))?;
     }
     load.end_without_failure()
 }
@@ -60,6 +68,12 @@ fn a_drained_task_keeps_its_connections_until_it_is_ended() -> anyhow::Result<()
         );
         load.all_live()?;
     }
+    // Without an agent what was heard last is known still.
+    site.cluster.kill_agent("n1")?;
+    let verified = site.cluster.essaim("n1", &["verify"])?;
+    verified.ok().context("verify without an agent")?;
+    site.cluster.spawn_agent("n1")?;
+    site.cluster.wait_node_ready("n1", SOON)?;
     // It stays so over a restart of its node's agent: nothing leads back.
     site.cluster.restart_agent("n2")?;
     site.cluster.wait_node_ready("n2", SOON)?;
