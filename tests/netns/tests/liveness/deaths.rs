@@ -11,8 +11,14 @@ use std::time::Duration;
 /// suites run on the same two cores.
 const TASK: Duration = Duration::from_millis(200);
 
-/// How soon a dead node is known, with the time that it takes to look.
+/// How soon a dead node is known; the simulator holds nodes to it to the millisecond.
 const NODE: Duration = Duration::from_secs(3);
+
+/// As above, at the fast pace.
+const NODE_FAST: Duration = Duration::from_secs(1);
+
+/// What it may take to look at two nodes in turn, by a process each time, while other suites run on the same two cores.
+const LOOKING: Duration = Duration::from_millis(500);
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
@@ -74,7 +80,7 @@ fn a_dead_node_is_down_within_a_second_where_the_pace_is_fast() -> anyhow::Resul
     site.cluster.unplug("n3")?;
     let took = site.wait_member(&["n1", "n2"], "n3", "down", SOON)?;
     println!("from the death of a node to the last node's knowing, at the fast pace: {took:?}");
-    ensure!(took < Duration::from_secs(1), "{took:?}");
+    ensure!(took < NODE_FAST + LOOKING, "{took:?}");
     Ok(())
 }
 
@@ -91,7 +97,7 @@ fn a_dead_node_is_down_within_three_seconds_and_up_again_when_it_is_back() -> an
     site.cluster.unplug("n3")?;
     let took = site.wait_member(&["n1", "n2"], "n3", "down", SOON)?;
     println!("from the death of a node to the last node's knowing: {took:?}");
-    ensure!(took < NODE, "{took:?}");
+    ensure!(took < NODE + LOOKING, "{took:?}");
     for node in ["n1", "n2"] {
         site.wait_task(&[node], "web.3", "gone", SOON)?;
         let url = format!("http://{}/", site.at(node, 8080, Family::V4)?);
