@@ -1,6 +1,7 @@
 //! Names as DNS has them: what tasks call each other, beside the catalog's own names.
 
 use crate::NameError;
+use crate::names::text;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -16,45 +17,6 @@ const CONTAINER_ID: (usize, usize) = (12, 64);
 const MAX_PORT_NAME: usize = 15;
 /// Longest option of a resolver, in bytes.
 const MAX_OPTION: usize = 63;
-
-/// Gives a type that is built from a checked string what all names have.
-macro_rules! text {
-    ($name:ident) => {
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(self.as_str(), f)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = NameError;
-
-            fn from_str(text: &str) -> Result<Self, NameError> {
-                Self::new(text)
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-
-            fn try_from(text: String) -> Result<Self, NameError> {
-                Self::new(&text)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.as_str().to_owned()
-            }
-        }
-    };
-}
 
 fn unfit(what: &'static str, found: &str, expected: &'static str) -> NameError {
     NameError::Shape {

@@ -71,39 +71,18 @@ fn checked(what: &'static str, text: &str, most: usize) -> Result<Arc<str>, Name
     }
 }
 
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $most:ident) => {
-        $(#[$doc])*
-        ///
-        /// Letters, digits, `-`, `_` and `.`, a letter or digit first. Cheap to clone.
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(Arc<str>);
-
-        impl $name {
-            /// Checks the string.
-            ///
-            /// # Errors
-            /// It is empty, too long, or has a character that names do not have.
-            pub fn new(text: &str) -> Result<Self, NameError> {
-                checked($what, text, $most).map(Self)
-            }
-
-            /// The string.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
+/// Gives a type that is built from a checked string what all names have.
+macro_rules! text {
+    ($name:ident) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                f.pad(self.as_str())
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
+                fmt::Debug::fmt(self.as_str(), f)
             }
         }
 
@@ -128,6 +107,35 @@ macro_rules! name {
                 name.as_str().to_owned()
             }
         }
+    };
+}
+pub(crate) use text;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $most:ident) => {
+        $(#[$doc])*
+        ///
+        /// Letters, digits, `-`, `_` and `.`, a letter or digit first. Cheap to clone.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the string.
+            ///
+            /// # Errors
+            /// It is empty, too long, or has a character that names do not have.
+            pub fn new(text: &str) -> Result<Self, NameError> {
+                checked($what, text, $most).map(Self)
+            }
+
+            /// The string.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        text!($name);
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
