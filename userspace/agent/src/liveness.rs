@@ -71,7 +71,9 @@ impl Agent {
             }
         }
         if let Err(error) = self.follower.hear(reported) {
+            // What is not in the plan will not be in the maps either: it must not be acknowledged.
             round.failed(&error);
+            return None;
         }
         version
     }
