@@ -16,6 +16,7 @@
 mod addr;
 mod config;
 mod counters;
+mod dns;
 mod endpoint;
 mod event;
 mod flow;
@@ -29,6 +30,7 @@ mod vtep;
 pub use addr::{Addr, MacAddr};
 pub use config::{Config, ConfigFlags, NETNS_MAX_NETWORKS, NetnsFlags, NetnsInfo, SocketState};
 pub use counters::Counters;
+pub use dns::{DNS_NAME_LEN, DNS_RECORDS_LEN, DnsAnswer, DnsFlags, DnsKey, DnsState};
 pub use endpoint::{Endpoint, EndpointFlags, EndpointKind, LocalEndpoint, LocalEndpointFlags};
 pub use event::{Event, Hook, Verdict};
 pub use flow::{Flow, FlowFlags, FlowKey, FlowKind, FlowState, FragmentKey, FragmentPorts};

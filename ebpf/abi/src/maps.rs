@@ -51,6 +51,14 @@ pub const DROP_COUNTERS: &str = "DROP_COUNTERS";
 pub const SERVICE_COUNTERS: &str = "SERVICE_COUNTERS";
 /// Per-CPU array of [`crate::Counters`] by backend index; sized by the loader.
 pub const BACKEND_COUNTERS: &str = "BACKEND_COUNTERS";
+/// LRU hash of [`crate::DnsKey`] to [`crate::DnsAnswer`]: what `dns_tc` answers with; filled by the server.
+pub const DNS_ANSWERS: &str = "DNS_ANSWERS";
+/// Array of one [`crate::DnsState`]; mmapable.
+pub const DNS_STATE: &str = "DNS_STATE";
+/// Socket storage of `u64`, of the resolver's UDP sockets in the tasks' namespaces: who asks there.
+pub const DNS_ASKERS: &str = "DNS_ASKERS";
+/// Per-CPU array of one [`crate::Counters`]: what `dns_tc` answered.
+pub const DNS_COUNTERS: &str = "DNS_COUNTERS";
 /// Ring buffer of [`crate::Event`].
 pub const EVENTS: &str = "EVENTS";
 /// Program array of one generation: the inner programs that a tc program tail-calls, by [`TC_OVERLAY_INNER`] and on.
@@ -120,6 +128,8 @@ pub const MAX_HALF_OPEN_FLOWS: u32 = 1 << 15;
 pub const MAX_FRAGMENTS: u32 = 8192;
 /// Entries of [`NETNS_BY_COOKIE`].
 pub const MAX_NETNS: u32 = 4096;
+/// Entries of [`DNS_ANSWERS`]: some 6 MiB.
+pub const MAX_DNS_ANSWERS: u32 = 1 << 14;
 /// Bytes of [`EVENTS`].
 pub const EVENT_BYTES: u32 = 1 << 18;
 /// Entries of [`DROP_COUNTERS`].

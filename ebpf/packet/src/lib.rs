@@ -15,6 +15,7 @@
 
 pub mod answer;
 pub mod checksum;
+pub mod dns;
 pub mod encap;
 pub mod flow;
 mod frame;

@@ -118,6 +118,12 @@ pub mod tcp {
 pub mod udp {
     /// Length of the header.
     pub const LEN: usize = 8;
+    /// Offset of the source port.
+    pub const SOURCE_PORT: usize = 0;
+    /// Offset of the destination port.
+    pub const DESTINATION_PORT: usize = 2;
+    /// Offset of the length.
+    pub const LENGTH: usize = 4;
     /// Offset of the checksum.
     pub const CHECKSUM: usize = 6;
 }

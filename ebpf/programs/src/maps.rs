@@ -4,9 +4,9 @@ use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, 
 use aya_ebpf::macros::btf_map;
 use essaim_abi::maps as abi;
 use essaim_abi::{
-    Addr, Backend, Config, Counters, Endpoint, FRONT_PLACES, Flow, FlowKey, FragmentKey, FragmentPorts,
-    FrontEndpoint, FrontLocal, LOCAL_ADDRESS_BUCKETS, LocalAddressBucket, LocalEndpoint, NetnsInfo,
-    PORT_ENTRIES, Port, Service, SocketState, Vtep,
+    Addr, Backend, Config, Counters, DnsAnswer, DnsKey, DnsState, Endpoint, FRONT_PLACES, Flow, FlowKey,
+    FragmentKey, FragmentPorts, FrontEndpoint, FrontLocal, LOCAL_ADDRESS_BUCKETS, LocalAddressBucket,
+    LocalEndpoint, NetnsInfo, PORT_ENTRIES, Port, Service, SocketState, Vtep,
 };
 
 use essaim_packet::Packet;
@@ -68,6 +68,15 @@ pub(crate) static SERVICE_COUNTERS: PerCpuArray<Counters, { abi::MIN_SERVICES as
 #[btf_map]
 pub(crate) static BACKEND_COUNTERS: PerCpuArray<Counters, { abi::MIN_BACKENDS as usize }> =
     PerCpuArray::new();
+#[btf_map]
+pub(crate) static DNS_ANSWERS: LruHashMap<DnsKey, DnsAnswer, { abi::MAX_DNS_ANSWERS as usize }> =
+    LruHashMap::new();
+#[btf_map]
+pub(crate) static DNS_STATE: Array<DnsState, 1, MMAPABLE> = Array::new();
+#[btf_map]
+pub(crate) static DNS_ASKERS: SkStorage<u64> = SkStorage::new();
+#[btf_map]
+pub(crate) static DNS_COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<(), { abi::EVENT_BYTES as usize }> = RingBuf::new();
 #[btf_map]

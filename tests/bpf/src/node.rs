@@ -69,6 +69,11 @@ impl Node {
         self.loaded.datapath.maps_mut()
     }
 
+    /// Programs and maps.
+    pub fn datapath(&mut self) -> &mut Datapath {
+        &mut self.loaded.datapath
+    }
+
     pub(crate) fn loaded(&mut self) -> &mut Loaded {
         &mut self.loaded
     }

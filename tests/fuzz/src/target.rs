@@ -26,6 +26,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "node-record", run: json::reads_back::<NodeRecord> },
     Target { name: "http-answer", run: http::answer },
     Target { name: "dns-query", run: essaim_dns::fuzz_query },
+    Target { name: "dns-kernel", run: essaim_dns::fuzz_kernel },
+    Target { name: "dns-frame", run: packet::dns_frame },
     Target { name: "dns-upstream", run: essaim_dns::fuzz_upstream },
     Target { name: "gossip-header", run: essaim_gossip::fuzz::fuzz_header },
     Target { name: "gossip-content", run: essaim_gossip::fuzz::fuzz_content },

@@ -9,6 +9,7 @@ use crate::look::{self, LookError, Scene};
 use crate::members::{Members, News, Subscription};
 use crate::memory::return_free_memory;
 use crate::monitor::{Change, Monitors};
+use crate::orders::{Order, Source};
 use crate::plane::Plane;
 use crate::ports::published_ports;
 use crate::resolver::Resolver;
@@ -19,7 +20,7 @@ use crate::stops::Told;
 use crate::tasks::{Heard, OwnTasks};
 use crate::watch::FileWatch;
 use crate::watchers::Watchers;
-use essaim_model::{DesiredState, Liveness, NodeFacts, TaskId};
+use essaim_model::{DesiredState, Liveness, NodeFacts, TaskId, TaskState};
 use essaim_netlink::LinkReconciler;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -35,9 +36,15 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// How often the event ring is emptied while somebody watches.
 const WATCH: Duration = Duration::from_millis(20);
 
-/// Reads the catalog and takes it; tells whether the plan changed.
-pub(crate) fn read_catalog(options: &AgentOptions, follower: &mut Follower) -> Result<bool, CatalogRefused> {
-    let path = &options.catalog;
+/// Takes the catalog as it is now; tells whether the plan changed.
+pub(crate) fn read_catalog(source: &Source, follower: &mut Follower) -> Result<bool, CatalogRefused> {
+    let path = match source {
+        Source::File(path) => path,
+        Source::Managers(orders) => {
+            let catalog = orders.catalog.borrow().clone();
+            return follower.follow(&catalog);
+        }
+    };
     let text = fs::read_to_string(path).map_err(|source| CatalogRefused::Read {
         path: path.clone(),
         source,
@@ -65,6 +72,7 @@ impl Signals {
 /// The agent, and what it holds.
 pub(crate) struct Agent {
     pub(crate) options: AgentOptions,
+    pub(crate) source: Source,
     pub(crate) follower: Follower,
     links: LinkReconciler,
     plane: Plane,
@@ -99,6 +107,7 @@ pub(crate) struct Agent {
 /// What an agent is made of.
 pub(crate) struct Parts {
     pub(crate) options: AgentOptions,
+    pub(crate) source: Source,
     pub(crate) follower: Follower,
     pub(crate) links: LinkReconciler,
     pub(crate) plane: Plane,
@@ -132,6 +141,7 @@ impl Agent {
     pub(crate) fn new(parts: Parts) -> (Self, mpsc::Receiver<Told>) {
         let Parts {
             options,
+            source,
             follower,
             links,
             plane,
@@ -144,6 +154,7 @@ impl Agent {
         let (told, stops) = mpsc::channel(control::QUEUE);
         let agent = Self {
             options,
+            source,
             follower,
             links,
             plane,
@@ -186,7 +197,7 @@ impl Agent {
         let mut watch = ticks(WATCH);
         tracing::info!(
             node = %self.options.node, pid = std::process::id(), version = env!("CARGO_PKG_VERSION"),
-            catalog = %self.options.catalog.display(), "agent started"
+            catalog = %self.source.place(&self.options.state_dir).display(), "agent started"
         );
         self.greet().await;
         if let Some(plan) = self.follower.current() {
@@ -205,6 +216,19 @@ impl Agent {
                     was_applied = true;
                     schedule.finished(outcome, Instant::now());
                 }
+                order = self.source.next() => match order {
+                    Order::Catalog => schedule.notice(Trigger::Catalog, Instant::now()),
+                    Order::Ask(question) => self.answer(question),
+                    Order::Runs(task) => {
+                        self.tasks.runs(&task);
+                        schedule.notice(Trigger::Tasks, Instant::now());
+                    }
+                    Order::Ended(task) => {
+                        self.tasks.tell(&task, TaskState::Gone);
+                        schedule.notice(Trigger::Tasks, Instant::now());
+                    }
+                    Order::End => break,
+                },
                 _ = signals.hangup.recv() => schedule.notice(Trigger::Hangup, Instant::now()),
                 triggers = files.next(), if files_are_watched => match triggers {
                     Ok(triggers) => triggers.into_iter().for_each(|trigger| schedule.notice(trigger, Instant::now())),
@@ -249,7 +273,7 @@ impl Agent {
     async fn round(&mut self) -> Outcome {
         let mut round = Round::default();
         let (start, is_first) = (Instant::now(), self.facts.is_none());
-        let changed = match read_catalog(&self.options, &mut self.follower) {
+        let changed = match read_catalog(&self.source, &mut self.follower) {
             Ok(changed) => changed,
             Err(refused) => {
                 // Told again when the file changes; until then nothing is to be gained by trying.
@@ -265,6 +289,7 @@ impl Agent {
             self.holds_plan = self.converge(&desired, &mut round).await;
             if self.holds_plan {
                 self.applied(desired.revision, heard, &mut round).await;
+                self.tell_attached();
             }
             if self.told_revision != Some(desired.revision) && !round.incomplete {
                 self.told_revision = Some(desired.revision);
@@ -315,7 +340,7 @@ impl Agent {
                 }
                 let facts = self.facts.insert(outcome.facts);
                 serve_tasks(
-                    &mut self.resolver,
+                    (&mut self.resolver, &mut self.plane),
                     &self.follower,
                     facts,
                     &mut self.ports,
@@ -387,8 +412,10 @@ impl Agent {
         let reduced = self.ports.reduce(&plan.desired);
         let resolved = self.resolver.counted();
         let gossiped = self.members.as_ref().map(Members::counted).unwrap_or_default();
+        let answered = self.plane.maps().dns_counters.sum(0).unwrap_or_default().packets;
         let counters = resolved
             .into_iter()
+            .chain([("resolver answered in the kernel".to_owned(), answered)])
             .chain(gossiped)
             .filter(|(_, count)| *count > 0)
             .collect();
@@ -411,7 +438,7 @@ impl Agent {
                 pid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 uptime_seconds: self.started.elapsed().as_secs(),
-                catalog: self.options.catalog.clone(),
+                catalog: self.source.place(&self.options.state_dir),
                 holder_pid: self.ports.holder().map(|holder| holder.pid),
             }),
         })
@@ -426,7 +453,7 @@ impl Agent {
 
 /// Serves the names of the tasks that have an interface; says in `facts` where.
 fn serve_tasks(
-    resolver: &mut Resolver,
+    (resolver, plane): (&mut Resolver, &mut Plane),
     follower: &Follower,
     facts: &mut NodeFacts,
     ports: &mut PortKeeper,
@@ -434,7 +461,7 @@ fn serve_tasks(
     round: &mut Round,
 ) {
     let Some(plan) = follower.current() else { return };
-    let errors = resolver.serve(plan, facts, ports.holder_mut(), &options.state_dir);
+    let errors = resolver.serve(plan, facts, ports.holder_mut(), &options.state_dir, plane);
     for error in &errors {
         round.failed(error);
     }

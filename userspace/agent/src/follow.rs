@@ -1,7 +1,10 @@
 //! Follows the catalog: reads it, refuses what must be refused, and keeps the plan that holds.
 
 use essaim_dns::Zone;
-use essaim_model::{Catalog, CatalogErrors, DesiredState, Liveness, NodeName, PlanError, plan, replan};
+use essaim_model::{
+    Catalog, CatalogErrors, DesiredState, Liveness, NodeName, PlanError, ServiceName, TaskId, plan, replan,
+};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,13 +83,16 @@ fn prefixed(path: &Path, errors: &CatalogErrors) -> String {
     lines.collect::<Vec<String>>().join("\n")
 }
 
+/// In place of a file's name.
+const OF_THE_MANAGERS: &str = "catalog of the managers";
+
 /// A catalog with what follows from it for this node.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The file's text.
+    /// Its text.
     pub text: String,
     /// The catalog.
-    pub catalog: Catalog,
+    pub catalog: Arc<Catalog>,
     /// What is: what the catalog says, and what nodes have reported.
     pub liveness: Liveness,
     /// What this node's data plane should hold.
@@ -113,6 +119,11 @@ impl Follower {
         }
     }
 
+    /// Goes on from the sets of ready tasks that an earlier agent has seen. Nothing holds yet.
+    pub fn recall(&mut self, seen: BTreeMap<ServiceName, Vec<Vec<TaskId>>>) {
+        self.reported.seen = seen;
+    }
+
     /// What holds.
     pub fn current(&self) -> Option<&Plan> {
         self.current.as_ref()
@@ -121,6 +132,23 @@ impl Follower {
     /// What nodes have reported, as it was heard last.
     pub fn reported(&self) -> &Liveness {
         &self.reported
+    }
+
+    /// What nodes have reported, with the sets of ready tasks that this node has seen: what the next agent goes on from.
+    pub fn to_keep(&self) -> Liveness {
+        let Liveness {
+            nodes_down, tasks, ..
+        } = &self.reported;
+        Liveness {
+            nodes_down: nodes_down.clone(),
+            tasks: tasks.clone(),
+            seen: self.seen().clone(),
+        }
+    }
+
+    fn seen(&self) -> &BTreeMap<ServiceName, Vec<Vec<TaskId>>> {
+        let liveness = self.current.as_ref().map(|plan| &plan.liveness);
+        &liveness.unwrap_or(&self.reported).seen
     }
 
     /// What holds, for good.
@@ -136,31 +164,6 @@ impl Follower {
         if self.current.as_ref().is_some_and(|current| current.text == text) {
             return Ok(false);
         }
-        self.current = Some(self.planned(path, text)?);
-        Ok(true)
-    }
-
-    /// Takes what nodes, this one among them, have reported beside the catalog; tells whether the plan changed.
-    ///
-    /// # Errors
-    /// [`PlanError`]; what held before holds on.
-    pub fn hear(&mut self, reported: Liveness) -> Result<bool, PlanError> {
-        self.reported = reported;
-        let Some(before) = &mut self.current else {
-            return Ok(false);
-        };
-        let liveness = Liveness::of(&before.catalog).and(&self.reported);
-        if liveness == before.liveness {
-            return Ok(false);
-        }
-        let (then, now) = ((&before.catalog, &before.liveness), (&before.catalog, &liveness));
-        before.desired = replan(&before.desired, then, now, &self.node)?;
-        before.zone = Arc::new(before.zone.rebuild(then, now));
-        before.liveness = liveness;
-        Ok(true)
-    }
-
-    fn planned(&self, path: &Path, text: &str) -> Result<Plan, CatalogRefused> {
         let invalid = |errors| CatalogRefused::Invalid {
             path: path.to_owned(),
             errors,
@@ -176,6 +179,69 @@ impl Follower {
                 applied,
             });
         }
+        self.current = Some(self.planned(path, Arc::new(catalog), text.to_owned())?);
+        Ok(true)
+    }
+
+    /// Takes the managers' catalog; tells whether the plan changed. Its revision may be lower than what runs: managers that
+    /// were restored from an older copy begin again where that ended.
+    ///
+    /// # Errors
+    /// [`CatalogRefused`]; what held before holds on.
+    pub fn follow(&mut self, catalog: &Arc<Catalog>) -> Result<bool, CatalogRefused> {
+        // Asked in every round: the same one is told without a look at it.
+        let is_same = |held: &Arc<Catalog>| Arc::ptr_eq(held, catalog) || held == catalog;
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| is_same(&current.catalog))
+        {
+            return Ok(false);
+        }
+        let path = Path::new(OF_THE_MANAGERS);
+        catalog.check().map_err(|errors| CatalogRefused::Invalid {
+            path: path.to_owned(),
+            errors,
+        })?;
+        self.current = Some(self.planned(path, Arc::clone(catalog), catalog.to_toml())?);
+        Ok(true)
+    }
+
+    /// Takes what nodes, this one among them, have reported beside the catalog; tells whether the plan changed.
+    ///
+    /// # Errors
+    /// [`PlanError`]; what held before holds on.
+    pub fn hear(&mut self, reported: Liveness) -> Result<bool, PlanError> {
+        self.reported = reported;
+        let Some(before) = &self.current else {
+            return Ok(false);
+        };
+        let liveness = self.liveness(&before.catalog);
+        let Some(before) = &mut self.current else {
+            return Ok(false);
+        };
+        if liveness == before.liveness {
+            return Ok(false);
+        }
+        let (then, now) = (
+            (&*before.catalog, &before.liveness),
+            (&*before.catalog, &liveness),
+        );
+        before.desired = replan(&before.desired, then, now, &self.node)?;
+        before.zone = Arc::new(before.zone.rebuild(then, now));
+        before.liveness = liveness;
+        Ok(true)
+    }
+
+    /// What is, by this catalog.
+    fn liveness(&self, catalog: &Catalog) -> Liveness {
+        let mut liveness = Liveness::of(catalog).and(&self.reported);
+        liveness.seen.clone_from(self.seen());
+        liveness.remember(catalog);
+        liveness
+    }
+
+    fn planned(&self, path: &Path, catalog: Arc<Catalog>, text: String) -> Result<Plan, CatalogRefused> {
         if !catalog.nodes.iter().any(|node| node.name == self.node) {
             let known: Vec<&str> = catalog.nodes.iter().map(|node| node.name.as_str()).collect();
             let known = if known.is_empty() {
@@ -196,11 +262,11 @@ impl Follower {
                 network,
             });
         }
-        let liveness = Liveness::of(&catalog).and(&self.reported);
-        let now = (&catalog, &liveness);
+        let liveness = self.liveness(&catalog);
+        let now = (&*catalog, &liveness);
         let (desired, zone) = match &self.current {
             Some(before) => {
-                let then = (&before.catalog, &before.liveness);
+                let then = (&*before.catalog, &before.liveness);
                 let desired = replan(&before.desired, then, now, &self.node);
                 (desired, before.zone.rebuild(then, now))
             }
@@ -215,7 +281,7 @@ impl Follower {
             source,
         };
         Ok(Plan {
-            text: text.to_owned(),
+            text,
             desired: desired.map_err(no_plan)?,
             zone: Arc::new(zone),
             catalog,
@@ -277,6 +343,23 @@ mod tests {
         assert!(error.contains("revision 4") && error.contains('5'), "{error}");
         assert!(take(&mut follower, &at_revision(6)).unwrap());
         assert_eq!(follower.current().unwrap().desired.revision, 6);
+    }
+
+    #[test]
+    fn the_managers_catalog_holds_whatever_its_revision() {
+        let mut follower = follower();
+        let at = |revision| Arc::new(Catalog::parse(&at_revision(revision)).unwrap());
+        assert!(follower.follow(&at(5)).unwrap());
+        assert!(!follower.follow(&at(5)).unwrap());
+        assert!(follower.follow(&at(4)).unwrap());
+        assert_eq!(follower.current().unwrap().catalog.revision, 4);
+        let mut wrong = Catalog::parse(&at_revision(6)).unwrap();
+        wrong.networks.clear();
+        let error = follower.follow(&Arc::new(wrong)).unwrap_err().to_string();
+        assert!(error.starts_with("catalog of the managers"), "{error}");
+        assert_eq!(follower.current().unwrap().catalog.revision, 4);
+        // What is kept for the next agent is read back as it is.
+        assert!(!take(&mut follower, &at(4).to_toml()).unwrap());
     }
 
     #[test]

@@ -64,13 +64,15 @@ impl Agent {
         }
         let own = own.into_iter().map(|(task, own)| (task, own.state));
         let reported = reported(&plan.catalog, node, own.collect(), view.as_deref());
+        let heard = self.follower.hear(reported);
+        let reported = self.follower.to_keep();
         if self.kept_reported.as_ref() != Some(&reported) {
             match self.options.state_dir.write_reported(&reported) {
-                Ok(()) => self.kept_reported = Some(reported.clone()),
+                Ok(()) => self.kept_reported = Some(reported),
                 Err(error) => round.failed(&error),
             }
         }
-        if let Err(error) = self.follower.hear(reported) {
+        if let Err(error) = heard {
             // What is not in the plan will not be in the maps either: it must not be acknowledged.
             round.failed(&error);
             return None;
@@ -215,13 +217,14 @@ fn reported(
 ) -> Liveness {
     let Some(view) = view else {
         return Liveness {
-            nodes_down: BTreeSet::new(),
             tasks: own,
+            ..Liveness::default()
         };
     };
     let Liveness {
         mut nodes_down,
         mut tasks,
+        seen,
     } = view.liveness(catalog);
     nodes_down.remove(node);
     let checked = catalog.services.iter().filter(|service| service.health.is_some());
@@ -229,5 +232,9 @@ fn reported(
         tasks.entry(task.id.clone()).or_insert(TaskState::Starting);
     }
     tasks.extend(own);
-    Liveness { nodes_down, tasks }
+    Liveness {
+        nodes_down,
+        tasks,
+        seen,
+    }
 }

@@ -249,8 +249,8 @@ impl Offline {
         let node = NodeName::new(&record.node)?;
         let (copy, text) = state_dir.catalog()?.ok_or(LookError::NoPlan)?;
         let mut follower = Follower::new(node.clone());
-        follower.take(&copy, &text)?;
         follower.hear(state_dir.reported()?).map_err(LookError::Plan)?;
+        follower.take(&copy, &text)?;
         let plan = follower.into_current().ok_or(LookError::NoPlan)?;
         let links = LinkReconciler::open(HostOptions {
             node,

@@ -94,11 +94,29 @@ impl From<Pace> for Config {
     }
 }
 
+/// Where the keys come from that the nodes share.
+#[derive(Clone, Debug)]
+pub enum Keys {
+    /// A file, which is read again each time that something changes.
+    File(PathBuf),
+    /// The managers.
+    Managers(watch::Receiver<KeyRing>),
+}
+
+impl Keys {
+    fn read(&self) -> Result<KeyRing, KeysError> {
+        match self {
+            Self::File(path) => read_keys(path),
+            Self::Managers(keys) => Ok(keys.borrow().clone()),
+        }
+    }
+}
+
 /// How a node takes part in gossip.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct GossipOptions {
-    /// The file of keys that the nodes share.
-    pub keys: PathBuf,
+    /// The keys that the nodes share.
+    pub keys: Keys,
     /// How soon a node that does not answer is down.
     pub pace: Pace,
 }
@@ -193,7 +211,7 @@ pub(crate) struct Members {
     view: watch::Receiver<Arc<View>>,
     epoch: watch::Receiver<Epoch>,
     kept_epoch: Option<Epoch>,
-    keys: PathBuf,
+    keys: Keys,
     ring: KeyRing,
     bound: SocketAddr,
     said: Said,
@@ -208,7 +226,7 @@ impl Members {
         state_dir: &StateDir,
     ) -> Result<Self, MembersError> {
         let GossipOptions { keys, pace } = options;
-        let ring = read_keys(keys)?;
+        let ring = keys.read()?;
         let bound = address_of(catalog, node)
             .unwrap_or(SocketAddr::from(([0, 0, 0, 0], catalog.cluster.gossip_port)));
         let sockets = Sockets::bind(bound)?;
@@ -247,7 +265,7 @@ impl Members {
     }
 
     /// Says who the members are and how far this node's tasks are, where that is news; keeps the epoch, and takes the
-    /// keys that the file has now.
+    /// keys as they are now.
     pub(crate) async fn say(
         &mut self,
         node: &NodeName,
@@ -276,7 +294,7 @@ impl Members {
             self.handle.set_vtep(vtep).await?;
             self.said.peers = peers;
         }
-        let ring = read_keys(&self.keys)?;
+        let ring = self.keys.read()?;
         if ring != self.ring {
             tracing::info!("gossip goes on under new keys");
             self.handle.set_keys(ring.clone()).await?;

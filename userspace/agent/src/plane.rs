@@ -20,6 +20,8 @@ impl Plane {
         let mut datapath = Datapath::open(options)?;
         // A watcher of an agent that was killed does not watch any more.
         datapath.set_watch(false)?;
+        // Counted since the start, as all that the resolver does.
+        datapath.maps_mut().dns_counters.clear(0)?;
         Ok(Self { datapath })
     }
 
@@ -84,6 +86,10 @@ impl Plane {
             }
         }
         Ok(())
+    }
+
+    pub(crate) fn datapath(&self) -> &Datapath {
+        &self.datapath
     }
 
     pub(crate) fn datapath_mut(&mut self) -> &mut Datapath {

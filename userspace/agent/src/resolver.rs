@@ -3,9 +3,13 @@
 
 use crate::follow::Plan;
 use crate::holder::{HolderClient, HolderError};
+use crate::plane::Plane;
 use crate::state_dir::{StateDir, StateDirError};
+use essaim_abi::{DnsAnswer, DnsKey};
+use essaim_datapath::{AnswerStore, DatapathError};
 use essaim_dns::{
-    AskerId, AskerInfo, DnsServer, OpenError, ServerError, open_sockets, resolv_conf, upstreams_of,
+    AskerId, AskerInfo, DnsServer, KernelAnswers, OpenError, ServerError, open_sockets, resolv_conf,
+    upstreams_of,
 };
 use essaim_model::{AttachmentKey, NodeFacts, ResolverPorts, Service, Task, TaskId};
 use essaim_netlink::{NetnsError, NetnsRef, netns_cookie};
@@ -14,6 +18,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where the node's own upstream servers stand.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -53,6 +58,14 @@ pub(crate) enum ResolverError {
         /// Why.
         source: ServerError,
     },
+    /// The kernel does not answer for it: all questions of the task go to its sockets.
+    #[error("the questions of task {task} are all answered by the agent, none in the kernel")]
+    Kernel {
+        /// The task.
+        task: TaskId,
+        /// Why.
+        source: DatapathError,
+    },
     /// The holder does not keep its sockets: a restart of the agent would close them.
     #[error("the sockets of the tasks' resolver are not kept over a restart")]
     Holder(#[from] HolderError),
@@ -76,6 +89,28 @@ struct Asker {
     ports: ResolverPorts,
     /// For a holder that has lost them.
     sockets: Sockets,
+}
+
+/// The answers that the kernel gives.
+#[derive(Debug)]
+struct InKernel(AnswerStore);
+
+impl KernelAnswers for InKernel {
+    fn generation(&self) -> io::Result<u64> {
+        self.0.generation().map_err(io::Error::other)
+    }
+
+    fn set_generation(&self, generation: u64) -> io::Result<()> {
+        self.0.set_generation(generation).map_err(io::Error::other)
+    }
+
+    fn renew(&self, lease: Duration) -> io::Result<()> {
+        self.0.renew(lease).map_err(io::Error::other)
+    }
+
+    fn insert(&self, key: &DnsKey, answer: &DnsAnswer) -> io::Result<()> {
+        self.0.insert(key, answer).map_err(io::Error::other)
+    }
 }
 
 /// The sockets in one namespace.
@@ -111,6 +146,11 @@ impl Resolver {
         })
     }
 
+    /// Hands answers to the kernel, from the first names on.
+    pub(crate) fn answer_in_kernel(&self, answers: AnswerStore) {
+        self.server.answer_in_kernel(Arc::new(InKernel(answers)));
+    }
+
     /// Answers from these names, and asks the upstream servers that the node has now.
     pub(crate) fn set_names(&mut self, plan: &Plan) {
         self.server.set_zone(Arc::clone(&plan.zone));
@@ -134,8 +174,10 @@ impl Resolver {
         facts: &mut NodeFacts,
         mut holder: Option<&mut HolderClient>,
         state_dir: &StateDir,
+        plane: &mut Plane,
     ) -> Vec<ResolverError> {
         let mut errors = Vec::new();
+        let own = facts.node_netns_cookie;
         let tasks = tasks(plan);
         let mut texts = BTreeMap::new();
         for (key, attachment) in &mut facts.attachments {
@@ -147,6 +189,10 @@ impl Resolver {
             if !texts.contains_key(&task.id) {
                 let outcome = self.ensure(cookie, info(), task, holder.as_deref_mut());
                 errors.extend(outcome.err());
+                // A task in the node's own namespace shares its loopback with everybody's.
+                if let Some(asker) = self.askers.get(&cookie).filter(|_| cookie != own) {
+                    errors.extend(answer_in(plane, cookie, task, asker).err());
+                }
                 texts.insert(task.id.clone(), resolv_conf(&service.dns));
             }
             attachment.resolver = self.askers.get(&cookie).map(|asker| asker.ports);
@@ -310,6 +356,21 @@ fn tasks(plan: &Plan) -> BTreeMap<TaskId, (&Service, &Task)> {
         .filter(|(_, task)| attached.contains(&task.id))
         .map(|(service, task)| (task.id.clone(), (service, task)))
         .collect()
+}
+
+/// Has the kernel answer in the namespace of a task that is served.
+fn answer_in(plane: &mut Plane, cookie: u64, task: &Task, asker: &Asker) -> Result<(), ResolverError> {
+    let netns = NetnsRef::open(&task.netns).map_err(|source| ResolverError::Netns {
+        task: task.id.clone(),
+        source,
+    })?;
+    let answered = plane
+        .datapath_mut()
+        .answer_task(cookie, netns.as_fd(), asker.sockets.udp.as_fd());
+    answered.map_err(|source| ResolverError::Kernel {
+        task: task.id.clone(),
+        source,
+    })
 }
 
 fn open(task: &Task) -> Result<Sockets, ResolverError> {

@@ -7,6 +7,7 @@ use crate::follow::{CatalogRefused, Follower};
 use crate::holder::HolderLauncher;
 use crate::keeper::PortKeeper;
 use crate::members::{GossipOptions, Members, MembersError};
+use crate::orders::Source;
 use crate::plane::{Plane, sizing_for};
 use crate::resolver::Resolver;
 use crate::startup::{self, StartupError};
@@ -15,7 +16,7 @@ use crate::tasks::OwnTasks;
 use crate::watch::{FileWatch, WatchError};
 use essaim_datapath::{DatapathError, DatapathOptions};
 use essaim_dns::ServerError;
-use essaim_model::NodeName;
+use essaim_model::{Liveness, NodeName};
 use essaim_netlink::{HostOptions, LinkReconciler, NetlinkError};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,8 +28,6 @@ use tokio::time::sleep;
 pub struct AgentOptions {
     /// This node.
     pub node: NodeName,
-    /// The catalog's file.
-    pub catalog: PathBuf,
     /// The interfaces to the other nodes and to clients.
     pub uplinks: Vec<String>,
     /// The folder of bpffs that holds the nodes' folders.
@@ -83,11 +82,11 @@ pub enum AgentError {
     Signals(#[source] std::io::Error),
 }
 
-/// Runs the agent until SIGTERM or SIGINT. What it made stays and works on.
+/// Runs the agent until SIGTERM or SIGINT, or until nobody is left to give it orders. What it made stays and works on.
 ///
 /// # Errors
 /// [`AgentError`] where it could not start. Once it runs, what fails is said and tried again.
-pub async fn run_agent(options: AgentOptions) -> Result<(), AgentError> {
+pub async fn run_agent(options: AgentOptions, source: Source) -> Result<(), AgentError> {
     startup::check_capabilities()?;
     startup::check_kernel()?;
     startup::check_bpffs(&options.bpf_root)?;
@@ -99,8 +98,11 @@ pub async fn run_agent(options: AgentOptions) -> Result<(), AgentError> {
     startup::check_uplinks(&options.uplinks)?;
     options.state_dir.create()?;
     let _lock = lock(&options.state_dir).await?;
-    let files = FileWatch::new(&options.catalog)?;
-    let follower = first_catalog(&options)?;
+    let files = FileWatch::new(match &source {
+        Source::File(path) => Some(path),
+        Source::Managers(_) => None,
+    })?;
+    let follower = first_catalog(&options, &source)?;
     let links = LinkReconciler::open(HostOptions {
         node: options.node.clone(),
         uplinks: options.uplinks.clone(),
@@ -108,20 +110,24 @@ pub async fn run_agent(options: AgentOptions) -> Result<(), AgentError> {
     let pin_dir = pin_dir(&options.bpf_root, options.node.as_str());
     options.state_dir.write_record(&NodeRecord {
         node: options.node.to_string(),
-        catalog: options.catalog.clone(),
+        catalog: source.place(&options.state_dir),
         uplinks: options.uplinks.clone(),
         bpf_root: options.bpf_root.clone(),
         cgroup: cgroup.clone(),
         pid: std::process::id(),
     })?;
-    let tasks = OwnTasks::new(options.state_dir.heard().unwrap_or_else(|error| {
-        // Nothing of it is worth not starting for: at worst a task that was drained takes traffic again.
-        tracing::error!(
-            error = crate::chain(&error),
-            "what was heard of this node's tasks is lost"
-        );
-        BTreeMap::new()
-    }));
+    let are_announced = matches!(source, Source::Managers(_));
+    let tasks = OwnTasks::new(
+        are_announced,
+        options.state_dir.heard().unwrap_or_else(|error| {
+            // Nothing of it is worth not starting for: at worst a task that was drained takes traffic again.
+            tracing::error!(
+                error = crate::chain(&error),
+                "what was heard of this node's tasks is lost"
+            );
+            BTreeMap::new()
+        }),
+    );
     let members = members(&options, &follower)?;
     let resolver = Resolver::start()?;
     let listener = control::listen(&options.state_dir)?;
@@ -136,12 +142,18 @@ pub async fn run_agent(options: AgentOptions) -> Result<(), AgentError> {
         sizing,
     };
     let plane = Plane::open(&datapath).map_err(|source| AgentError::Datapath {
-        path: pin_dir,
+        path: pin_dir.clone(),
         source,
     })?;
+    let answers = plane.datapath().answers();
+    resolver.answer_in_kernel(answers.map_err(|source| AgentError::Datapath {
+        path: pin_dir,
+        source,
+    })?);
     let ports = PortKeeper::new(options.holder.clone(), options.state_dir.clone());
     let (agent, stops) = Agent::new(Parts {
         options,
+        source,
         follower,
         links,
         plane,
@@ -185,9 +197,16 @@ async fn lock(state_dir: &StateDir) -> Result<AgentLock, StateDirError> {
 
 /// The catalog to start with: the file, else the copy of what was applied last, so that a file that was broken
 /// meanwhile does not keep a node from being looked after.
-fn first_catalog(options: &AgentOptions) -> Result<Follower, AgentError> {
+fn first_catalog(options: &AgentOptions, source: &Source) -> Result<Follower, AgentError> {
     let mut follower = Follower::new(options.node.clone());
-    let Err(refused) = read_catalog(options, &mut follower) else {
+    match options.state_dir.reported() {
+        Ok(Liveness { seen, .. }) => follower.recall(seen),
+        Err(error) => tracing::warn!(
+            error = crate::chain(&error),
+            "earlier sets of tasks are not known"
+        ),
+    }
+    let Err(refused) = read_catalog(source, &mut follower) else {
         return Ok(follower);
     };
     let copy = options.state_dir.catalog()?;

@@ -127,7 +127,7 @@ impl StateDir {
         self.path.join("node.json")
     }
 
-    fn catalog_file(&self) -> PathBuf {
+    pub(crate) fn catalog_file(&self) -> PathBuf {
         self.path.join("catalog.toml")
     }
 

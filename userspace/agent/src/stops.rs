@@ -13,7 +13,7 @@ use tokio::time::sleep;
 /// From the last node's word that it sends the task nothing new to the signal. Most programs close their listeners when
 /// they are asked to end, which resets handshakes that are under way. Too low, clients that are farther away meet such a
 /// reset; too high, every stop takes that much longer.
-const SETTLE: Duration = Duration::from_millis(200);
+pub(crate) const SETTLE: Duration = Duration::from_millis(200);
 
 /// Why a stop was not begun; nothing was changed.
 #[derive(Debug, thiserror::Error)]

@@ -21,7 +21,7 @@ pub(crate) enum Health {
 pub struct Heard {
     /// How far it was told to be, by whoever runs it or by the end of its processes: `draining` or `gone`.
     pub told: Option<TaskState>,
-    /// There was a process in its control group.
+    /// There was a process in its control group, or whoever runs it has said that it runs.
     pub has_run: bool,
     /// It has passed its health check.
     pub was_healthy: bool,
@@ -30,6 +30,8 @@ pub struct Heard {
 /// The tasks of this node, and what was heard of each.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OwnTasks {
+    /// A task starts until whoever runs it says that it runs.
+    are_announced: bool,
     heard: BTreeMap<TaskId, Heard>,
     health: BTreeMap<TaskId, Health>,
 }
@@ -62,8 +64,9 @@ pub struct NotOwn {
 
 impl OwnTasks {
     /// Goes on from what an earlier agent has heard.
-    pub(crate) fn new(heard: BTreeMap<TaskId, Heard>) -> Self {
+    pub(crate) fn new(are_announced: bool, heard: BTreeMap<TaskId, Heard>) -> Self {
         Self {
+            are_announced,
             heard,
             health: BTreeMap::new(),
         }
@@ -85,6 +88,11 @@ impl OwnTasks {
     pub(crate) fn tell(&mut self, task: &TaskId, state: TaskState) {
         let heard = self.heard.entry(task.clone()).or_default();
         heard.told = Some(heard.told.map_or(state, |before| before.and(state)));
+    }
+
+    /// Whoever runs the task says that it runs.
+    pub(crate) fn runs(&mut self, task: &TaskId) {
+        self.heard.entry(task.clone()).or_default().has_run = true;
     }
 
     /// Whether there is a process in the task's control group. A task whose last process has ended is gone; one that
@@ -116,7 +124,12 @@ impl OwnTasks {
             } else {
                 TaskState::Ready
             };
-            task.state.and(told).and(check)
+            let start = if self.are_announced && !heard.is_some_and(|heard| heard.has_run) {
+                TaskState::Starting
+            } else {
+                TaskState::Ready
+            };
+            task.state.and(told).and(check).and(start)
         };
         let states = own(services, node).map(|(service, task)| {
             let networks = task.endpoints.iter().map(|endpoint| endpoint.network.clone());
@@ -229,7 +242,7 @@ mod tests {
             tasks.tell(&id("web.1"), told);
             assert_eq!(state(&tasks, &services, "web.1"), holds);
         }
-        let next = OwnTasks::new(tasks.heard().clone());
+        let next = OwnTasks::new(false, tasks.heard().clone());
         assert_eq!(state(&next, &services, "web.1"), Gone);
     }
 
@@ -246,6 +259,20 @@ mod tests {
             tasks.populated(&id("web.1"), is_populated);
             assert_eq!(state(&tasks, &services, "web.1"), holds);
         }
+    }
+
+    #[test]
+    fn a_task_that_is_announced_takes_traffic_once_it_runs() {
+        let services = services(false);
+        let mut tasks = OwnTasks::new(true, BTreeMap::new());
+        assert_eq!(state(&tasks, &services, "web.1"), TaskState::Starting);
+        tasks.runs(&id("web.1"));
+        assert_eq!(state(&tasks, &services, "web.1"), TaskState::Ready);
+        let mut tasks = OwnTasks::new(true, tasks.heard().clone());
+        assert_eq!(state(&tasks, &services, "web.1"), TaskState::Ready);
+        tasks.tell(&id("web.1"), TaskState::Gone);
+        tasks.runs(&id("web.1"));
+        assert_eq!(state(&tasks, &services, "web.1"), TaskState::Gone);
     }
 
     #[test]
@@ -271,7 +298,7 @@ mod tests {
         let services = services(true);
         let mut before = OwnTasks::default();
         before.checked(&id("web.1"), Health::Healthy);
-        let mut after = OwnTasks::new(before.heard().clone());
+        let mut after = OwnTasks::new(false, before.heard().clone());
         assert_eq!(state(&after, &services, "web.1"), TaskState::Ready);
         after.checked(&id("web.1"), Health::Starting);
         assert_eq!(state(&after, &services, "web.1"), TaskState::Ready);

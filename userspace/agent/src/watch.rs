@@ -78,17 +78,17 @@ fn register(inotify: Inotify) -> io::Result<AsyncFd<Watcher>> {
 }
 
 impl FileWatch {
-    /// Watches the folder of `catalog`; the file itself need not exist yet.
+    /// Watches the folder of `catalog`, where there is such a file; it need not exist yet.
     ///
     /// # Errors
     /// [`WatchError`].
-    pub fn new(catalog: &Path) -> Result<Self, WatchError> {
+    pub fn new(catalog: Option<&Path>) -> Result<Self, WatchError> {
         let inotify =
             Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(WatchError::Open)?;
         let mut folders = Vec::new();
         let mut names = BTreeSet::new();
-        let real = fs::canonicalize(catalog).ok();
-        for path in std::iter::once(catalog).chain(real.as_deref()) {
+        let real = catalog.and_then(|catalog| fs::canonicalize(catalog).ok());
+        for path in catalog.into_iter().chain(real.as_deref()) {
             let folder = match path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,
                 _ => Path::new("."),
@@ -233,7 +233,7 @@ mod tests {
         runtime().block_on(async {
             let folder = tempfile::tempdir().unwrap();
             let catalog = folder.path().join("catalog.toml");
-            let mut watch = FileWatch::new(&catalog).unwrap();
+            let mut watch = FileWatch::new(Some(&catalog)).unwrap();
             fs::write(folder.path().join("other"), "x").unwrap();
             fs::write(folder.path().join("new"), "x").unwrap();
             fs::rename(folder.path().join("new"), &catalog).unwrap();
@@ -251,7 +251,7 @@ mod tests {
             fs::create_dir(&group).unwrap();
             let events = group.join(GROUP_EVENTS);
             fs::write(&events, "populated 0\n").unwrap();
-            let mut watch = FileWatch::new(&folder.path().join("catalog.toml")).unwrap();
+            let mut watch = FileWatch::new(Some(&folder.path().join("catalog.toml"))).unwrap();
             let groups = BTreeSet::from([group.clone(), folder.path().join("absent")]);
             watch.watch_groups(&groups);
             watch.watch_groups(&groups);
@@ -276,7 +276,7 @@ mod tests {
             fs::write(folder.path().join("data/one"), "x").unwrap();
             fs::write(folder.path().join("data/two"), "x").unwrap();
             std::os::unix::fs::symlink("data/one", &catalog).unwrap();
-            let mut watch = FileWatch::new(&catalog).unwrap();
+            let mut watch = FileWatch::new(Some(&catalog)).unwrap();
             fs::write(folder.path().join("data/one"), "z").unwrap();
             assert!(soon(&mut watch).await.is_some(), "its target was written");
             std::os::unix::fs::symlink("data/two", folder.path().join("new")).unwrap();

@@ -1,3 +1,4 @@
+use crate::answers::{self, AnswerStore};
 use crate::apply::{self, ApplyReport};
 use crate::counters::{self, CountersReport};
 use crate::events::EventRing;
@@ -21,7 +22,7 @@ use nix::fcntl::Flock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::mem::offset_of;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -225,6 +226,70 @@ impl Datapath {
             refused,
         }
         .reconcile(facts)
+    }
+
+    /// Has the kernel answer questions for names in a task's namespace, for whoever asks at this socket of the resolver.
+    /// Where it cannot (before 6.6) all questions go to the socket.
+    ///
+    /// # Errors
+    /// Where this data plane is not pinned or is another process's, the namespace cannot be entered, or the kernel
+    /// refuses; calling again goes on.
+    pub fn answer_task(
+        &mut self,
+        cookie: u64,
+        netns: BorrowedFd<'_>,
+        socket: BorrowedFd<'_>,
+    ) -> Result<(), DatapathError> {
+        answers::set_asker(&self.maps, socket, cookie)?;
+        let Self { programs, pinned, .. } = self;
+        let Some(Pinned {
+            pins,
+            stub,
+            writer: Some(writer),
+        }) = pinned
+        else {
+            return Err(not_ours());
+        };
+        Links {
+            pins,
+            stub,
+            programs,
+            cgroup: writer.cgroup.as_fd(),
+            cgroup_id: Some(writer.cgroup_id),
+            refused: &mut writer.refused,
+        }
+        .answer(cookie, netns)
+    }
+
+    /// As [`Self::answer_task`] of a data plane that is pinned nowhere: it ends with the descriptor that is returned.
+    /// `None` where the kernel cannot.
+    ///
+    /// # Errors
+    /// Where the namespace cannot be entered or the kernel refuses.
+    pub fn answer_unpinned(
+        &self,
+        asker: u64,
+        netns: BorrowedFd<'_>,
+        socket: BorrowedFd<'_>,
+    ) -> Result<Option<OwnedFd>, DatapathError> {
+        self.set_asker(asker, socket)?;
+        answers::attach(&self.programs, netns)
+    }
+
+    /// Says who asks at a socket of the resolver.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn set_asker(&self, asker: u64, socket: BorrowedFd<'_>) -> Result<(), DatapathError> {
+        answers::set_asker(&self.maps, socket, asker)
+    }
+
+    /// What the kernel answers questions for names with.
+    ///
+    /// # Errors
+    /// Where the kernel refuses to map it.
+    pub fn answers(&self) -> Result<AnswerStore, DatapathError> {
+        AnswerStore::new(&self.maps)
     }
 
     /// What should hang and does not.

@@ -4,6 +4,7 @@
 //! [`Datapath::apply`] writes a plan into the maps. What is written is computed first, by pure code, and compared with
 //! what is there; only the difference is stored.
 
+mod answers;
 mod apply;
 mod bpf;
 mod changes;
@@ -36,6 +37,7 @@ mod table;
 mod trace;
 mod verify;
 
+pub use answers::AnswerStore;
 pub use apply::ApplyReport;
 pub use bpf::{RunInput, RunOutput, SkbContext, XdpContext, XdpMode};
 pub use counters::CountersReport;

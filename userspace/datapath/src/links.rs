@@ -4,14 +4,15 @@ use crate::bpf::{LinkTarget, link_create, link_detach, link_info, link_update};
 use crate::pins::{self, Pins};
 use crate::programs::Programs;
 use crate::stub::Stub;
-use crate::{DatapathError, bpf, clsact, syscall};
+use crate::{DatapathError, answers, bpf, clsact, syscall};
 use essaim_abi::Hook;
-use essaim_model::NodeFacts;
+use essaim_model::{AttachmentFacts, NodeFacts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// `enum bpf_attach_type`.
 const XDP: u32 = 37;
@@ -61,6 +62,8 @@ pub enum Attachment {
     Interface(Hook, u32),
     /// A socket program on the cgroup.
     Socket(&'static str),
+    /// The program that answers questions for names, on the loopback of the namespace with this cookie.
+    Answers(u64),
 }
 
 impl Attachment {
@@ -80,10 +83,26 @@ impl Attachment {
         let endpoints = endpoints.map(|ifindex| Self::Interface(Hook::EndpointTc, ifindex));
         let overlay = Self::Interface(Hook::OverlayTc, facts.vxlan_ifindex);
         let sockets = SOCKET_PROGRAMS.iter().map(|(name, _)| Self::Socket(name));
+        let resolved = facts
+            .attachments
+            .values()
+            .filter(|found| found.resolver.is_some());
+        let answers = namespaces(facts, resolved).map(Self::Answers);
         let all = uplinks.chain(endpoints).chain([overlay]).chain(sockets);
+        let all = all.chain(answers);
         all.filter(|attachment| !matches!(attachment, Self::Interface(_, 0)))
             .collect()
     }
+}
+
+/// The cookies of the tasks' namespaces behind these attachments. A task that shares the node's has none of its own.
+fn namespaces<'f>(
+    facts: &'f NodeFacts,
+    attachments: impl Iterator<Item = &'f AttachmentFacts>,
+) -> impl Iterator<Item = u64> {
+    attachments
+        .map(|found| found.netns_cookie)
+        .filter(|cookie| *cookie != facts.node_netns_cookie)
 }
 
 /// The name of its pin.
@@ -92,9 +111,13 @@ impl fmt::Display for Attachment {
         match self {
             Self::Interface(hook, ifindex) => write!(f, "{}-{ifindex}", hook.name()),
             Self::Socket(name) => f.write_str(name),
+            Self::Answers(cookie) => write!(f, "{ANSWERS}{cookie}"),
         }
     }
 }
+
+/// What the names of [`Attachment::Answers`] begin with.
+const ANSWERS: &str = "dns_tc-";
 
 /// What stands for an attachment among the pins.
 enum Held {
@@ -102,7 +125,7 @@ enum Held {
     Link(OwnedFd, u32),
     /// A filter of the clsact qdisc, which is no object: a mark.
     Filter,
-    /// An uplink that takes no XDP: a mark, too.
+    /// An uplink that takes no XDP, or a loopback that takes no tcx: a mark, too.
     LeftOut,
 }
 
@@ -131,7 +154,13 @@ impl Links<'_> {
         let wanted = Attachment::wanted(facts);
         pins::make_folder(&self.pins.links())?;
         let mut report = AttachReport::default();
-        let names: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
+        // The answers hang as soon as a resolver is there, which is not known yet: they stay while their task does.
+        let answers = namespaces(facts, facts.attachments.values()).map(Attachment::Answers);
+        let names: BTreeSet<String> = wanted
+            .iter()
+            .map(ToString::to_string)
+            .chain(answers.map(|attachment| attachment.to_string()))
+            .collect();
         for pin in pins::names(&self.pins.links())? {
             if !names.contains(pin.trim_end_matches(FILTER).trim_end_matches(LEFT_OUT)) {
                 detach(self.pins, &pin)?;
@@ -142,11 +171,34 @@ impl Links<'_> {
             .retain(|ifindex| facts.uplinks.iter().any(|uplink| uplink.ifindex == *ifindex));
         let failures = wanted
             .iter()
+            .filter(|attachment| !matches!(attachment, Attachment::Answers(_)))
             .filter_map(|attachment| self.ensure(attachment, &mut report).err());
         // One that is refused keeps none of the others from being attached.
         match failures.reduce(|first, _| first) {
             Some(error) => Err(error),
             None => Ok(report),
+        }
+    }
+
+    /// Hangs the answers into a task's namespace, where the kernel can.
+    ///
+    /// # Errors
+    /// Where the namespace cannot be entered or the kernel refuses; calling again tries again.
+    pub(crate) fn answer(&self, cookie: u64, netns: BorrowedFd<'_>) -> Result<(), DatapathError> {
+        let attachment = Attachment::Answers(cookie);
+        let program = self.program(&attachment)?;
+        match self.held(&attachment)? {
+            Some(Held::Link(link, held)) if held != prog_id(program)? => {
+                return link_update(&link, &program).map_err(syscall("update link", attachment));
+            }
+            Some(Held::Link(..) | Held::LeftOut) => return Ok(()),
+            Some(Held::Filter) | None => {}
+        }
+        pins::make_folder(&self.pins.links())?;
+        pins::remove(&self.path(&attachment))?;
+        match answers::attach(self.programs, netns)? {
+            Some(link) => pins::pin(&link, &self.path(&attachment)),
+            None => pins::pin(&program, &self.mark(&attachment, LEFT_OUT)),
         }
     }
 
@@ -191,6 +243,8 @@ impl Links<'_> {
             Attachment::Socket(name) => self.attach_socket(name).map(Some),
             Attachment::Interface(Hook::IngressXdp, ifindex) => self.attach_xdp(attachment, ifindex, report),
             Attachment::Interface(hook, ifindex) => self.attach_tc(attachment, hook, ifindex),
+            // These hang in other namespaces: see `answer`.
+            Attachment::Answers(_) => return Ok(()),
         };
         match attached {
             Ok(Some(link)) => pins::pin(&link, &self.path(attachment))?,
@@ -212,8 +266,13 @@ impl Links<'_> {
                 Attachment::Socket(_) => {
                     info.target != 0 && self.cgroup_id.is_none_or(|id| info.target == id)
                 }
+                Attachment::Answers(_) => info.target == answers::LOOPBACK,
             };
             return Ok(hangs.then_some(Held::Link(link, info.prog_id)));
+        }
+        if let Attachment::Answers(_) = attachment {
+            let mark = pins::get(&self.mark(attachment, LEFT_OUT))?;
+            return Ok(mark.map(|_| Held::LeftOut));
         }
         let Attachment::Interface(_, ifindex) = attachment else {
             return Ok(None);
@@ -237,6 +296,7 @@ impl Links<'_> {
         match attachment {
             Attachment::Interface(hook, _) => self.stub.program(*hook),
             Attachment::Socket(name) => self.programs.fd(name),
+            Attachment::Answers(_) => self.programs.fd(answers::PROGRAM),
         }
     }
 
@@ -291,7 +351,7 @@ impl Links<'_> {
         ifindex: u32,
     ) -> Result<Option<OwnedFd>, DatapathError> {
         let program = self.stub.program(hook)?;
-        match link_create(&program, LinkTarget::Interface(ifindex), TCX_INGRESS, 0) {
+        match released(|| link_create(&program, LinkTarget::Interface(ifindex), TCX_INGRESS, 0)) {
             Ok(link) => Ok(Some(link)),
             // Kernels before 6.6 know no tcx.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
@@ -306,18 +366,23 @@ impl Links<'_> {
     }
 }
 
-/// Gives the socket programs that hang already those of this generation.
+/// Gives the links of socket programs and of answers that hang already the programs of this generation.
 ///
 /// # Errors
 /// Where the kernel refuses.
 pub(crate) fn update_sockets(pins: &Pins, programs: &Programs) -> Result<(), DatapathError> {
-    for (name, _) in SOCKET_PROGRAMS {
-        let Some(link) = pins::get(&pins.links().join(name))? else {
+    let sockets = SOCKET_PROGRAMS
+        .iter()
+        .map(|(name, _)| ((*name).to_owned(), *name));
+    let answers = pins::names(&pins.links())?.into_iter();
+    let answers = answers.filter(|pin| pin.starts_with(ANSWERS) && !pin.ends_with(LEFT_OUT));
+    for (pin, name) in sockets.chain(answers.map(|pin| (pin, answers::PROGRAM))) {
+        let Some(link) = pins::get(&pins.links().join(&pin))? else {
             continue;
         };
         let program = programs.fd(name)?;
         let info = link_info(&link).map_err(syscall("read what is known of link", name))?;
-        // A link whose cgroup is gone takes no program; attaching makes another.
+        // A link whose cgroup or interface is gone takes no program; attaching makes another.
         if info.target != 0 && info.prog_id != prog_id(program)? {
             link_update(&link, &program).map_err(syscall("update link", name))?;
         }
@@ -347,6 +412,25 @@ pub(crate) fn detach(pins: &Pins, name: &str) -> Result<(), DatapathError> {
         }
     }
     pins::remove(&path)
+}
+
+/// Attaches where the same program may hang still by a link that nobody holds any more: the kernel lets go of such a link
+/// in a work item of its own (`bpf_link_put`), a moment after its pin was removed.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the kernel tells nobody when the work item is done; asking again is the only way to know"
+)]
+fn released(mut attach: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    const WITHIN: Duration = Duration::from_millis(500);
+    let began = Instant::now();
+    loop {
+        match attach() {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) && began.elapsed() < WITHIN => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            attached => return attached,
+        }
+    }
 }
 
 fn prog_id(program: BorrowedFd<'_>) -> Result<u32, DatapathError> {

@@ -5,8 +5,8 @@ use crate::table::{CounterArray, Table};
 use crate::{DatapathError, syscall};
 use essaim_abi::maps;
 use essaim_abi::{
-    Addr, Backend, Config, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts, FrontEndpoint, FrontLocal,
-    LocalAddressBucket, LocalEndpoint, NetnsInfo, Port, Service, Vtep,
+    Addr, Backend, Config, DnsAnswer, DnsKey, DnsState, Endpoint, Flow, FlowKey, FragmentKey, FragmentPorts,
+    FrontEndpoint, FrontLocal, LocalAddressBucket, LocalEndpoint, NetnsInfo, Port, Service, Vtep,
 };
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -58,6 +58,12 @@ pub struct Maps {
     pub service_counters: CounterArray,
     /// [`maps::BACKEND_COUNTERS`].
     pub backend_counters: CounterArray,
+    /// [`maps::DNS_ANSWERS`].
+    pub dns_answers: Table<DnsKey, DnsAnswer>,
+    /// [`maps::DNS_STATE`].
+    pub dns_state: MappedArray<DnsState>,
+    /// [`maps::DNS_COUNTERS`].
+    pub dns_counters: CounterArray,
     all: BTreeMap<String, OwnedFd>,
 }
 
@@ -99,6 +105,9 @@ impl Maps {
             drop_counters: CounterArray::new(maps::DROP_COUNTERS, fd(maps::DROP_COUNTERS)?)?,
             service_counters: CounterArray::new(maps::SERVICE_COUNTERS, fd(maps::SERVICE_COUNTERS)?)?,
             backend_counters: CounterArray::new(maps::BACKEND_COUNTERS, fd(maps::BACKEND_COUNTERS)?)?,
+            dns_answers: Table::new(maps::DNS_ANSWERS, fd(maps::DNS_ANSWERS)?)?,
+            dns_state: MappedArray::new(maps::DNS_STATE, fd(maps::DNS_STATE)?)?,
+            dns_counters: CounterArray::new(maps::DNS_COUNTERS, fd(maps::DNS_COUNTERS)?)?,
             all,
         })
     }

@@ -54,6 +54,8 @@ counters! {
     bad_version,
     /// Answers out of the cache.
     cache_hits,
+    /// Answers that the kernel was given, to answer the same question with by itself.
+    handed_to_kernel,
     /// Questions that waited for upstream servers.
     forwards,
     /// Questions that were sent to upstream servers: equal ones wait for one.

@@ -2,6 +2,7 @@
 
 use crate::asker::{AskerInfo, Outside};
 use crate::cache::Cache;
+use crate::kernel::handed_over;
 use crate::respond::{Responder, Sources, Transport, Verdict};
 use crate::upstream::{Accepted, Sent, Servers, accept};
 use crate::wire::{Query, flags};
@@ -58,6 +59,72 @@ pub fn fuzz_query(message: &[u8]) {
             Verdict::Drop(_) => {}
         }
     }
+}
+
+/// A question, any bytes, for names that have one address: what is handed to the kernel for it is what another question
+/// with the same key is answered with.
+#[doc(hidden)]
+pub fn fuzz_kernel(message: &[u8]) {
+    let (zone, asker) = &*EXAMPLE;
+    let cache = Mutex::new(Cache::new(4096));
+    let sources = Sources {
+        zone,
+        asker,
+        servers: None,
+        cache: &cache,
+        now: Instant::now(),
+    };
+    let mut responder = Responder::new(1);
+    let mut reply = |message: &[u8]| {
+        let mut buffer = vec![0; 4096];
+        match responder.respond(message, Transport::Udp(4096), &sources, &mut buffer) {
+            Verdict::Reply { length, .. } => {
+                buffer.truncate(length);
+                Some(buffer)
+            }
+            Verdict::Drop(_) | Verdict::Forward => None,
+        }
+    };
+    let Some(key) = essaim_packet::dns::key_of(7, message) else {
+        return;
+    };
+    assert!(Query::parse(message).is_ok(), "the kernel reads what we do not");
+    let Some(replied) = reply(message) else { return };
+    let handed = handed_over(1, 7, message, &replied);
+    // The plainest question with this key.
+    let plain = plain_question(&key);
+    assert_eq!(essaim_packet::dns::key_of(7, &plain), Some(key));
+    let of_plain = reply(&plain).and_then(|reply| handed_over(1, 7, &plain, &reply));
+    assert_eq!(handed, of_plain, "two answers for one key");
+}
+
+/// The plainest question with a key.
+fn plain_question(key: &essaim_abi::DnsKey) -> Vec<u8> {
+    use essaim_abi::DnsFlags;
+    let bit = |flag, value: u8| if key.flags.has(flag) { value } else { 0 };
+    let edns = bit(DnsFlags::EDNS, 1);
+    let mut message = vec![
+        0,
+        0,
+        bit(DnsFlags::RECURSION_DESIRED, 1),
+        bit(DnsFlags::CHECKING_DISABLED, 0x10),
+        0,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        edns,
+    ];
+    let name: Vec<u8> = key.name.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    message.extend(name.iter().take(key.len.into()));
+    message.extend(key.kind.to_ne_bytes());
+    message.extend([0, 1]);
+    if edns == 1 {
+        message.extend([0, 0, 41, 2, 0, 0, 0, bit(DnsFlags::DNSSEC_OK, 0x80), 0, 0, 0]);
+    }
+    message
 }
 
 /// A message of an upstream server: any bytes, as the answer to a question for `a.`.

@@ -38,6 +38,7 @@
 //! | `respond` | pure | a datagram in, a datagram out, or the word that upstream servers must be asked |
 //! | `cache` | pure | what they said, within a bound of memory and of time; the time comes in |
 //! | `upstream` | pure, and a shell | whether a message is the answer to a question; asking all servers at once, equal questions once |
+//! | `kernel` | pure, over a trait | which answers the kernel gives by itself from then on, and when they end |
 //! | `server` | a shell | threads that take UDP in batches, and a runtime for TCP and the upstream servers |
 //!
 //! # Why not `hickory-server`
@@ -58,6 +59,7 @@ mod bench;
 mod cache;
 mod counters;
 mod fuzz;
+mod kernel;
 mod resolv_conf;
 mod respond;
 mod server;
@@ -73,7 +75,8 @@ pub use asker::{AskerId, AskerInfo, Outside};
 pub use bench::Bench;
 pub use counters::Counters;
 #[doc(hidden)]
-pub use fuzz::{fuzz_query, fuzz_upstream};
+pub use fuzz::{fuzz_kernel, fuzz_query, fuzz_upstream};
+pub use kernel::KernelAnswers;
 pub use resolv_conf::{DNS_PORT, RESOLVER_ADDRESS, resolv_conf, upstreams_of};
 pub use server::{DnsServer, OpenError, ServerError, open_sockets};
 pub use zone::{ANSWER_TTL, DENIAL_TTL, Zone};

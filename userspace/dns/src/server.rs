@@ -17,6 +17,7 @@ pub(crate) use shared::Shared;
 pub use sockets::{OpenError, open_sockets};
 
 use crate::counters::Counters;
+use crate::kernel::{Kernel, KernelAnswers, RENEWAL};
 use crate::{AskerId, AskerInfo, Zone};
 use forward::Forwarding;
 use shared::Asker;
@@ -134,6 +135,25 @@ impl DnsServer {
         self.workers.get(usize::try_from(number % count).ok()?)
     }
 
+    /// Hands answers to the kernel, from the next new zone on: until then, what an earlier server handed over counts. To
+    /// be called once.
+    pub fn answer_in_kernel(&self, answers: Arc<dyn KernelAnswers>) {
+        if self.shared.kernel.set(Kernel::new(answers)).is_err() {
+            tracing::error!("the kernel's answers were set before");
+            return;
+        }
+        let shared = self.shared.clone();
+        self.runtime.spawn(async move {
+            let mut ticks = tokio::time::interval(RENEWAL);
+            loop {
+                ticks.tick().await;
+                if let Some(kernel) = shared.kernel.get() {
+                    kernel.renew();
+                }
+            }
+        });
+    }
+
     /// Serves a task at these sockets; a former one with the same id is replaced. The descriptors are closed when the
     /// task is removed, and set to not block: give duplicates of what somebody else keeps.
     ///
@@ -166,6 +186,7 @@ impl DnsServer {
         let former = askers.served.insert(id, Served { number, asker, tcp });
         if let Some(former) = former {
             self.end(&former);
+            self.shared.answers_changed();
         }
         Ok(())
     }
@@ -174,6 +195,7 @@ impl DnsServer {
     pub fn set_asker(&self, id: AskerId, info: AskerInfo) {
         if let Some(served) = self.askers().served.get(&id) {
             served.asker.set_view(self.shared.view_of(info));
+            self.shared.answers_changed();
         }
     }
 

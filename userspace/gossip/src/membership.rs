@@ -9,9 +9,11 @@
 //! incarnation, and is news. A live suspect would have to lose all of these exchanges with all of them to be taken
 //! for dead. In a large cluster a random few ask.
 //!
-//! Three more things keep the living up: a question to a member that is not held to be alive always says so (it can
-//! contradict at once, and a healed partition heals in one exchange); those that are down are asked now and then; and a
-//! core that was called late, because its machine was busy or stopped, does not count that time against others.
+//! Four more things keep the living up: a question to a member that is not held to be alive always says so (it can
+//! contradict at once, and a healed partition heals in one exchange); those that are down are asked now and then; who is
+//! told that a member is down, and holds it to be alive, suspects it first (a node that was cut off comes back with all
+//! others down); and a core that was called late, because its machine was busy or stopped, does not count that time
+//! against others.
 
 mod probe;
 
@@ -258,10 +260,38 @@ impl Membership {
             std::cmp::Ordering::Equal => Heard::Known,
             std::cmp::Ordering::Greater => {
                 let asks = self.peers.len() <= VERIFIERS || random.random_ratio(1, self.verify_one_in());
+                if claim.state == MemberState::Down && !self.is_plausible(about, now) {
+                    return self.doubt(about, claim, asks, now);
+                }
                 self.take(about, claim, asks, now);
                 Heard::News
             }
         }
+    }
+
+    /// Whether a member that someone else calls down can be: this node has not heard of it at all, or holds it down in an
+    /// earlier incarnation, or has suspected it for as long as an answer may take.
+    fn is_plausible(&self, about: &NodeName, now: Instant) -> bool {
+        let Some(claim) = self.claim(about) else {
+            return false;
+        };
+        let suspicion = self.suspicions.get(about);
+        let is_old = |suspicion: &Suspicion| suspicion.age(now) >= self.config.probe_interval;
+        !claim.epoch.is_heard() || claim.state == MemberState::Down || suspicion.is_some_and(is_old)
+    }
+
+    /// Suspects a member that someone else calls down, and gives it the time of a probe to contradict: who says so may
+    /// have been cut off himself.
+    fn doubt(&mut self, about: &NodeName, claim: Claim, asks: bool, now: Instant) -> Heard {
+        let suspect = claim.in_state(MemberState::Suspect);
+        let is_news = self.claim(about).is_some_and(|held| held < suspect);
+        if is_news {
+            self.take(about, suspect, asks, now);
+        }
+        if let Some(suspicion) = self.suspicions.get_mut(about) {
+            suspicion.shorten(&self.config);
+        }
+        if is_news { Heard::News } else { Heard::Known }
     }
 
     fn verify_one_in(&self) -> u32 {

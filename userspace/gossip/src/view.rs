@@ -113,6 +113,7 @@ impl View {
         Liveness {
             nodes_down: down.map(|node| node.name.clone()).collect(),
             tasks: reported.collect(),
+            ..Liveness::default()
         }
     }
 }

@@ -4,6 +4,7 @@
 //! every rule. `docs/catalog.md` describes the file.
 
 mod check;
+mod delta;
 mod errors;
 mod health;
 mod path;
@@ -13,6 +14,7 @@ mod service;
 mod values;
 mod write;
 
+pub use delta::{CatalogDelta, Changes, DeltaError};
 pub use errors::{CatalogError, CatalogErrors, Place, Problem};
 pub use health::{HealthCheck, HealthTest};
 pub(crate) use service::mac_of_hash;

@@ -21,9 +21,10 @@ mod names;
 mod plan;
 
 pub use catalog::{
-    Affinity, Catalog, CatalogError, CatalogErrors, Cluster, Endpoint, HISTORY_GENERATIONS, HealthCheck,
-    HealthTest, MASQUERADE_PORTS, Network, Node, NodeState, Place, Port, PortMode, Problem, ReturnPath,
-    SERVICE_MAX_DNS_SERVERS, Service, ServiceDns, ServiceNetwork, TASK_MAX_NETWORKS, Task,
+    Affinity, Catalog, CatalogDelta, CatalogError, CatalogErrors, Changes, Cluster, DeltaError, Endpoint,
+    HISTORY_GENERATIONS, HealthCheck, HealthTest, MASQUERADE_PORTS, Network, Node, NodeState, Place, Port,
+    PortMode, Problem, ReturnPath, SERVICE_MAX_DNS_SERVERS, Service, ServiceDns, ServiceNetwork,
+    TASK_MAX_NETWORKS, Task,
 };
 pub use desired::{
     AddressKind, AddressPlan, AttachmentPlan, BackendPlan, ClusterPlan, DesiredState, GroupPlan,

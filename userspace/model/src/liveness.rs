@@ -1,6 +1,8 @@
 //! What is, as opposed to what the catalog says should be.
 
-use crate::{Catalog, NodeName, NodeState, Task, TaskId, TaskState};
+use crate::{
+    Catalog, HISTORY_GENERATIONS, NodeName, NodeState, Service, ServiceName, Task, TaskId, TaskState,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which nodes are down and how far each task is.
@@ -10,6 +12,10 @@ pub struct Liveness {
     pub nodes_down: BTreeSet<NodeName>,
     /// The tasks' states; for a task that is not here the catalog's word counts.
     pub tasks: BTreeMap<TaskId, TaskState>,
+    /// The sets of ready tasks that this node has planned with, of services whose flows have slots: the newest, today's,
+    /// first. The catalog's author writes down what he changes; what liveness changes, each node remembers for itself.
+    #[serde(default)]
+    pub seen: BTreeMap<ServiceName, Vec<Vec<TaskId>>>,
 }
 
 impl Liveness {
@@ -20,6 +26,7 @@ impl Liveness {
         Self {
             nodes_down: down.map(|node| node.name.clone()).collect(),
             tasks: tasks.map(|task| (task.id.clone(), task.state)).collect(),
+            seen: BTreeMap::new(),
         }
     }
 
@@ -34,6 +41,29 @@ impl Liveness {
             }
         }
         self
+    }
+
+    /// Remembers today's sets of ready tasks, and no more of services that are no more.
+    pub fn remember(&mut self, catalog: &Catalog) {
+        let slotted = catalog.services.iter().filter(|service| service.has_slots());
+        let now: BTreeMap<&ServiceName, Vec<TaskId>> = slotted
+            .map(|service| (&service.name, self.ready(service)))
+            .collect();
+        self.seen.retain(|service, _| now.contains_key(service));
+        for (service, ready) in now {
+            let seen = self.seen.entry(service.clone()).or_default();
+            if seen.first() != Some(&ready) {
+                seen.retain(|earlier| *earlier != ready);
+                seen.insert(0, ready);
+                seen.truncate(HISTORY_GENERATIONS);
+            }
+        }
+    }
+
+    fn ready(&self, service: &Service) -> Vec<TaskId> {
+        let tasks = service.tasks.iter();
+        let ready = tasks.filter(|task| self.state_of(task) == TaskState::Ready);
+        ready.map(|task| task.id.clone()).collect()
     }
 
     /// How far the task is; `Gone` where its node is down.
@@ -78,8 +108,8 @@ mod tests {
             let mut written = Liveness::of(&catalog);
             written.tasks.insert(task.id.clone(), author);
             let reported = Liveness {
-                nodes_down: BTreeSet::new(),
                 tasks: BTreeMap::from([(task.id.clone(), node)]),
+                ..Liveness::default()
             };
             assert_eq!(
                 written.and(&reported).state_of(task),
@@ -91,10 +121,52 @@ mod tests {
         let reported = Liveness {
             nodes_down: BTreeSet::from([task.node.clone()]),
             tasks: BTreeMap::from([(foreign.clone(), Ready)]),
+            ..Liveness::default()
         };
         let both = Liveness::of(&catalog).and(&reported);
         assert_eq!(both.state_of(task), Gone);
         assert!(!both.tasks.contains_key(&foreign));
+    }
+
+    #[test]
+    fn sets_of_ready_tasks_are_remembered_newest_first() {
+        use TaskState::{Draining, Gone};
+        let mut catalog = Catalog::parse(example()).unwrap();
+        let web = catalog.services[0].name.clone();
+        let tasks: Vec<TaskId> = catalog.services[0]
+            .tasks
+            .iter()
+            .map(|task| task.id.clone())
+            .collect();
+        let [first, second, third] = &tasks[..] else {
+            panic!("three tasks")
+        };
+        let mut liveness = Liveness::of(&catalog);
+        liveness.remember(&catalog);
+        liveness.remember(&catalog);
+        assert_eq!(liveness.seen[&web], std::slice::from_ref(&tasks));
+        liveness.tasks.insert(first.clone(), Draining);
+        liveness.remember(&catalog);
+        liveness.tasks.insert(first.clone(), Gone);
+        liveness.remember(&catalog);
+        let fewer = vec![second.clone(), third.clone()];
+        assert_eq!(liveness.seen[&web], [fewer.clone(), tasks.clone()]);
+        liveness.tasks.insert(first.clone(), TaskState::Ready);
+        liveness.remember(&catalog);
+        assert_eq!(liveness.seen[&web], [tasks.clone(), fewer]);
+        for ready in 0..40 {
+            let state = if ready % 2 == 0 {
+                Draining
+            } else {
+                TaskState::Ready
+            };
+            liveness.tasks.insert(tasks[ready % 3].clone(), state);
+            liveness.remember(&catalog);
+        }
+        assert!(liveness.seen[&web].len() <= HISTORY_GENERATIONS);
+        catalog.services.clear();
+        liveness.remember(&catalog);
+        assert!(liveness.seen.is_empty());
     }
 
     #[test]

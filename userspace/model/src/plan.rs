@@ -6,7 +6,8 @@ mod service;
 mod tests;
 
 use crate::{
-    Catalog, DesiredState, Liveness, Network, NetworkName, Node, NodeName, Service, ServicePlan, TaskId, Vni,
+    Catalog, DesiredState, Liveness, Network, NetworkName, Node, NodeName, Service, ServiceName, ServicePlan,
+    TaskId, Vni,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -173,6 +174,8 @@ struct Changes<'c> {
     everything: bool,
     nodes: BTreeSet<&'c NodeName>,
     tasks: BTreeSet<&'c TaskId>,
+    /// Services of which other sets of ready tasks were seen.
+    seen: BTreeSet<&'c ServiceName>,
 }
 
 impl<'c> Changes<'c> {
@@ -185,6 +188,7 @@ impl<'c> Changes<'c> {
             || !vteps(old).eq(vteps(new));
         Self {
             everything,
+            seen: differences(&old_liveness.seen, &new_liveness.seen),
             nodes: old_liveness
                 .nodes_down
                 .symmetric_difference(&new_liveness.nodes_down)
@@ -196,7 +200,9 @@ impl<'c> Changes<'c> {
     fn touch(&self, service: &Service) -> bool {
         let touched = |name, id| self.nodes.contains(name) || self.tasks.contains(id);
         let none = self.nodes.is_empty() && self.tasks.is_empty();
-        self.everything || !none && service.tasks.iter().any(|task| touched(&task.node, &task.id))
+        self.everything
+            || self.seen.contains(&service.name)
+            || !none && service.tasks.iter().any(|task| touched(&task.node, &task.id))
     }
 }
 

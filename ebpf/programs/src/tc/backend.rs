@@ -182,8 +182,9 @@ enum Step {
 
 /// Goes through the owners of the flow's slot, from the one that the packet was sent to.
 ///
-/// An owner on this node takes the packet where it knows the flow, or where the packet opens one. An owner elsewhere is
-/// handed the packet. UDP opens nothing: in a slot that has moved every owner is asked, and the packet returns to the
+/// An owner on this node that knows the flow takes the packet, whatever its place: while a change of owners spreads, two
+/// nodes count the owners of a slot differently. Where none does, the first owner from there on decides: one here takes
+/// what opens a flow, one elsewhere is handed the packet. UDP opens nothing: in a slot that has moved every owner is asked, and the packet returns to the
 /// first one marked as the last word.
 #[inline(always)]
 fn walk(
@@ -212,29 +213,31 @@ fn walk(
     let mut step = Step::Nobody;
     let mut index = 0;
     for hop in 0..=EARLIER_OWNERS {
-        if hop < first {
-            continue;
-        }
-        index = tables::owner(table, slot, hop);
+        let candidate = tables::owner(table, slot, hop);
         // The current owner may be nobody while the last task drains; earlier owners have no gaps.
-        if index == 0 && hop > 0 {
+        if candidate == 0 && hop > 0 {
             break;
         }
-        let Some(owner) = tables::backend(index) else {
+        let Some(owner) = tables::backend(candidate) else {
             continue;
         };
-        steering.hop = hop as u8;
         if owner.ifindex == 0 {
-            step = Step::HandOn;
-            break;
+            if step == Step::Nobody && hop >= first {
+                (step, index, steering.hop) = (Step::HandOn, candidate, hop as u8);
+            }
+            continue;
         }
         let address = owner.addr_like(&asked.client);
         if address.is_unspecified() {
             return refuse(env, edge, DropReason::NoBackendInFamily, error);
         }
-        step = look(asked, &asked.key(&address, port.target_port), opens);
-        if step != Step::Nobody {
+        let found = look(asked, &asked.key(&address, port.target_port), opens);
+        if found == Step::Known {
+            (step, index) = (found, candidate);
             break;
+        }
+        if step == Step::Nobody && hop >= first {
+            (step, index) = (found, candidate);
         }
     }
     let Some(owner) = tables::backend(index) else {

@@ -44,14 +44,20 @@ impl Found {
     }
 }
 
+/// Where a flow stands. Another CPU may move it from the half-open to the established ones between the first two looks:
+/// the third finds it then.
+#[inline(always)]
+fn entry(key: &FlowKey) -> Option<Found> {
+    let found = |established| move |entry| Found { entry, established };
+    let half_open = || maps::HALF_OPEN_FLOWS.get_ptr_mut(key).map(found(false));
+    let established = || maps::FLOWS.get_ptr_mut(key).map(found(true));
+    established().or_else(half_open).or_else(established)
+}
+
 /// The live entry of a flow: not idled out, its backend alive and the same.
 #[inline(always)]
 pub(super) fn find(key: &FlowKey) -> Option<Found> {
-    let (entry, established) = match maps::FLOWS.get_ptr_mut(key) {
-        Some(entry) => (entry, true),
-        None => (maps::HALF_OPEN_FLOWS.get_ptr_mut(key)?, false),
-    };
-    let found = Found { entry, established };
+    let found = entry(key)?;
     let flow = found.entry();
     if flow.is_expired(clock::now()) {
         return None;

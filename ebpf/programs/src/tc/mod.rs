@@ -8,6 +8,7 @@
 //! endpoint_tc --> local peer, remote VTEP, the world
 //!     \-> vip, reply, edge, icmp_error
 //! any of them --> answer (RST, ICMP)
+//! dns_tc, by itself: questions for names on a task's loopback
 //! ```
 //! Inner programs read the packet again; what they cannot read stands in the five words of the context's `cb`.
 
@@ -28,6 +29,7 @@ macro_rules! run {
 mod answer;
 pub(crate) mod backend;
 mod deliver;
+mod dns;
 mod edge;
 mod encapsulate;
 mod endpoint;

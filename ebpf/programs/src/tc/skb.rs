@@ -39,6 +39,16 @@ fn field<const OFFSET: usize>(ctx: &TcContext) -> u64 {
     unsafe { word::<OFFSET, _>(ctx.skb.skb) }
 }
 
+/// A number as one register: the compiler would check the bound of one copy of it and use another, of which the verifier
+/// knows nothing.
+#[inline(always)]
+pub(super) fn settled(value: usize) -> usize {
+    let mut value = value;
+    // SAFETY: moves a register to itself.
+    unsafe { core::arch::asm!("{0} = {0}", inlateout(reg) value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
 /// Its length in bytes.
 #[inline(always)]
 pub(super) fn len(ctx: &TcContext) -> u32 {

@@ -1,12 +1,12 @@
 //! Frames from the wire and from tasks, as the programs read them.
 
-use essaim_abi::{Addr, MacAddr};
+use essaim_abi::{Addr, DnsAnswer, DnsKey, MacAddr};
 use essaim_packet::neighbour::{
     ADVERTISEMENT_LEN, ARP_LEN, advertisement, arp_answer, arp_question, solicitation,
 };
 use essaim_packet::steer::Steering;
 use essaim_packet::wire::{ethernet, ipv4, ipv6, protocol, tcp};
-use essaim_packet::{Fragment, Packet, Slice, SliceMut, answer, parse, quote, view};
+use essaim_packet::{Fragment, Packet, Slice, SliceMut, answer, dns, parse, quote, view};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use std::net::IpAddr;
 
@@ -155,4 +155,48 @@ pub(crate) fn steering(bytes: &[u8]) {
     if let Some(steering) = decoded {
         assert_eq!(steering.encode(), *addresses, "written as another one");
     }
+}
+
+/// A frame on a task's loopback: what the kernel takes for a question is one for another reader too, and its answer is a
+/// whole packet the other way round.
+pub(crate) fn dns_frame(bytes: &[u8]) {
+    let Ok(headers) = view::<{ dns::HEADERS }>(&Slice(bytes), 0) else {
+        return;
+    };
+    if !dns::is_asked(&headers, bytes.len()) {
+        return;
+    }
+    let mut buffer = dns::Buffer::default();
+    buffer.frame()[..bytes.len()].copy_from_slice(bytes);
+    let mut key = DnsKey::default();
+    let message = &bytes[dns::HEADERS - 12..];
+    if dns::question(&buffer, bytes.len(), &mut key).is_none() {
+        assert_eq!(dns::key_of(0, message), None);
+        return;
+    }
+    assert_eq!(dns::key_of(0, message), Some(key), "two keys for one message");
+    let answer = DnsAnswer {
+        len: 16,
+        ..DnsAnswer::default()
+    };
+    let at = dns::records_at(key.len);
+    let len = dns::answer(&mut buffer, key.len, &answer).expect("what was read can be answered");
+    assert_eq!(len, at + 16);
+    let mut given = buffer.frame()[..dns::HEADERS].to_vec();
+    given.extend(&bytes[dns::HEADERS..at]);
+    given.extend([0; 16]);
+    let sliced = SlicedPacket::from_ethernet(&given).expect("an answer is a packet");
+    let Some(NetSlice::Ipv4(ip)) = &sliced.net else {
+        panic!("an answer without IPv4");
+    };
+    assert_eq!(ip.header().source(), [127, 0, 0, 11]);
+    let Some(TransportSlice::Udp(udp)) = &sliced.transport else {
+        panic!("an answer without UDP");
+    };
+    assert_eq!(udp.payload().len(), len - 42);
+    assert_eq!(
+        &udp.payload()[..2],
+        &message[..2],
+        "an answer has the id of its question"
+    );
 }

@@ -291,7 +291,7 @@ pub(crate) fn delete_batch(map: &impl AsFd, keys: &[u8]) -> io::Result<()> {
 /// Where a batched scan of a map stands.
 #[derive(Debug, Default)]
 pub(crate) struct Cursor {
-    place: Option<[u8; 64]>,
+    place: Option<[u8; 96]>,
     finished: bool,
 }
 
@@ -314,7 +314,7 @@ pub(crate) fn lookup_batch(
     while !cursor.finished {
         keys.resize(count as usize * key_size, 0);
         values.resize(count as usize * value_size, 0);
-        let mut next = [0_u8; 64];
+        let mut next = [0_u8; 96];
         let mut attributes = BatchAttributes {
             in_batch: cursor.place.as_ref().map_or(0, |place| address(place)),
             out_batch: address_mut(&mut next),

@@ -2,6 +2,8 @@
 
 use crate::servers::Server;
 use anyhow::{Context as _, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use std::fs::{self, File};
 use std::path::Path;
@@ -39,6 +41,8 @@ pub(crate) struct Outcome {
     answered: f64,
     time: Duration,
     cpu: Duration,
+    /// What `dnsperf` took, its start included.
+    asker_cpu: Duration,
     /// In microseconds, of runs that tell them.
     pub(crate) latencies: Vec<f64>,
 }
@@ -71,17 +75,19 @@ impl Load<'_> {
             command.arg("-v");
         }
         let before = cpu_time(server.process)?;
+        let asked_before = children_time()?;
         let done = command.output().context("failed to run nsenter and dnsperf")?;
+        let asker_cpu = children_time()?.saturating_sub(asked_before);
         let cpu = cpu_time(server.process)?.saturating_sub(before);
         let said = String::from_utf8_lossy(&done.stderr);
         ensure!(done.status.success(), "dnsperf: {}: {said}", done.status);
         let printed = fs::read_to_string(self.output).context("failed to read what dnsperf printed")?;
-        Outcome::parse(&printed, cpu)
+        Outcome::parse(&printed, cpu, asker_cpu)
     }
 }
 
 impl Outcome {
-    fn parse(printed: &str, cpu: Duration) -> anyhow::Result<Self> {
+    fn parse(printed: &str, cpu: Duration, asker_cpu: Duration) -> anyhow::Result<Self> {
         let word = |after: &str| {
             let line = printed.lines().find_map(|line| line.trim().strip_prefix(after));
             let word = line.and_then(|rest| rest.split_whitespace().next());
@@ -98,6 +104,7 @@ impl Outcome {
             answered: word("Response codes:       NOERROR").unwrap_or(0.0),
             time: Duration::from_secs_f64(word("Run time (s):")?),
             cpu,
+            asker_cpu,
             latencies,
         })
     }
@@ -105,6 +112,11 @@ impl Outcome {
     /// CPU time of an answer, in microseconds.
     pub(crate) fn cpu_each(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.answered.max(1.0)
+    }
+
+    /// As above, with what the asker took: who answers in the asker's system call does not get it for nothing.
+    pub(crate) fn cpu_both(&self) -> f64 {
+        (self.cpu + self.asker_cpu).as_secs_f64() * 1e6 / self.answered.max(1.0)
     }
 
     /// Answers a second, in thousands.
@@ -116,6 +128,14 @@ impl Outcome {
     pub(crate) fn unanswered(&self) -> f64 {
         1.0 - self.answered / self.sent.max(1.0)
     }
+}
+
+/// User and system time of all processes that this one started and that have ended.
+fn children_time() -> anyhow::Result<Duration> {
+    let used = getrusage(UsageWho::RUSAGE_CHILDREN).context("the kernel told no times")?;
+    let times = [used.user_time(), used.system_time()];
+    let micros: i64 = times.iter().map(TimeValLike::num_microseconds).sum();
+    Ok(Duration::from_micros(u64::try_from(micros)?))
 }
 
 /// User and system time of all threads of a process.

@@ -37,10 +37,10 @@ const NEEDED: [(&str, &str); 6] = [
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = env::args().collect();
-    if let [_, mode, address_file] = arguments.as_slice()
+    if let [_, mode, address_file, in_kernel] = arguments.as_slice()
         && mode == servers::SERVE
     {
-        return servers::serve(Path::new(address_file));
+        return servers::serve(Path::new(address_file), in_kernel == "true");
     }
     // `cargo test` runs benches too, to see that they start.
     if !arguments.iter().any(|argument| argument == "--bench") {
@@ -57,7 +57,8 @@ fn main() -> anyhow::Result<()> {
         .tempdir()
         .context("failed to make a folder")?;
     let servers = [
-        servers::ours(folder.path())?,
+        servers::ours(folder.path(), servers::OURS)?,
+        servers::ours(folder.path(), servers::OURS_ALONE)?,
         servers::docker(folder.path())?,
         servers::aardvark(folder.path())?,
     ];
@@ -145,6 +146,7 @@ fn load_figures(way: Way, outcome: &Outcome) -> Vec<(Measure, f64)> {
     match way {
         Way::Full => vec![
             (Measure::CpuEach, outcome.cpu_each()),
+            (Measure::CpuBoth, outcome.cpu_both()),
             (Measure::Rate, outcome.rate()),
         ],
         Way::Told => vec![(Measure::P99Full, quantile(&outcome.latencies, 0.99))],

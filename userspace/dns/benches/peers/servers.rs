@@ -3,12 +3,15 @@
 use crate::sandbox::{Sandbox, inside, run};
 use crate::upstream;
 use anyhow::Context as _;
-use essaim_dns::{AskerId, AskerInfo, DnsServer, Zone, open_sockets};
+use essaim_abi::{DnsAnswer, DnsKey};
+use essaim_datapath::{AnswerStore, Datapath, Sizing};
+use essaim_dns::{AskerId, AskerInfo, DnsServer, KernelAnswers, Zone, open_sockets};
 use essaim_model::{Catalog, Liveness};
 use nix::unistd::Pid;
 use std::env;
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
@@ -27,6 +30,10 @@ pub(crate) const AARDVARK: &str = "/usr/lib/podman/aardvark-dns";
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
 /// The argument that makes this program our server.
 pub(crate) const SERVE: &str = "--serve";
+/// Our server as the agent has it: the kernel answers what was asked before.
+pub(crate) const OURS: &str = "essaim";
+/// Our server by itself.
+pub(crate) const OURS_ALONE: &str = "essaim, no BPF";
 
 /// The cluster's names that are asked for.
 pub(crate) const NAMES: [&str; 4] = ["web", "api", "db", "cache"];
@@ -124,23 +131,24 @@ fn loopback(addresses: &[Ipv4Addr]) -> String {
 }
 
 /// This crate's server, on sockets opened as the agent opens a task's.
-pub(crate) fn ours(folder: &Path) -> anyhow::Result<Server> {
+pub(crate) fn ours(folder: &Path, name: &'static str) -> anyhow::Result<Server> {
     let program = env::current_exe().context("failed to find this program")?;
-    let address_file = folder.join("address");
+    let in_kernel = name == OURS;
+    let address_file = folder.join(if in_kernel { "address" } else { "address-alone" });
     let script = format!(
-        "{}exec taskset -c 0 {} {SERVE} {}",
+        "{}exec taskset -c 0 {} {SERVE} {} {in_kernel}",
         loopback(&[]),
         program.display(),
         address_file.display()
     );
-    let sandbox = Sandbox::start(&script, folder.join("ours.log"))?;
+    let sandbox = Sandbox::start(&script, address_file.with_extension("log"))?;
     let address = sandbox.wait("our server", || {
         fs::read_to_string(&address_file).ok()?.trim_end().parse().ok()
     })?;
     let netns = sandbox.netns();
     upstream::start(&netns)?;
     Ok(Server {
-        name: "essaim",
+        name,
         process: sandbox.init(),
         netns,
         address,
@@ -151,7 +159,7 @@ pub(crate) fn ours(folder: &Path) -> anyhow::Result<Server> {
 }
 
 /// Serves the names to the one task of the catalog in this namespace, and writes down where.
-pub(crate) fn serve(address_file: &Path) -> anyhow::Result<()> {
+pub(crate) fn serve(address_file: &Path, in_kernel: bool) -> anyhow::Result<()> {
     let catalog = Catalog::parse(CATALOG).context("the catalog has errors")?;
     let tasks = catalog
         .services
@@ -159,11 +167,26 @@ pub(crate) fn serve(address_file: &Path) -> anyhow::Result<()> {
         .flat_map(|service| service.tasks.iter().map(move |task| (service, task)));
     let (service, task) = tasks.last().context("the catalog has no task")?;
     let server = DnsServer::start()?;
+    let datapath = if in_kernel {
+        let datapath = Datapath::load_unattached(Sizing::default()).context("failed to load the programs")?;
+        server.answer_in_kernel(Arc::new(InKernel(datapath.answers()?)));
+        Some(datapath)
+    } else {
+        None
+    };
     server.set_zone(Arc::new(Zone::new(&catalog, &Liveness::of(&catalog))));
     server.set_upstreams(vec![(upstream::ADDRESS, 53).into()]);
     let netns = File::open("/proc/self/ns/net").context("failed to open the network namespace")?;
     let (udp, tcp) = open_sockets(netns.as_fd())?;
     let address = udp.local_addr().context("the socket has no address")?;
+    let _link = match &datapath {
+        Some(datapath) => Some(
+            datapath
+                .answer_unpinned(0, netns.as_fd(), udp.as_fd())?
+                .context("the kernel has no tcx")?,
+        ),
+        None => None,
+    };
     server.add_asker(AskerId(0), AskerInfo::of(&catalog, service, task), udp, tcp)?;
     let unfinished = address_file.with_extension("new");
     fs::write(&unfinished, address.to_string())
@@ -171,6 +194,28 @@ pub(crate) fn serve(address_file: &Path) -> anyhow::Result<()> {
         .context("failed to write the address")?;
     loop {
         thread::park();
+    }
+}
+
+/// The kernel's answers, as the agent fills them.
+#[derive(Debug)]
+struct InKernel(AnswerStore);
+
+impl KernelAnswers for InKernel {
+    fn generation(&self) -> io::Result<u64> {
+        self.0.generation().map_err(io::Error::other)
+    }
+
+    fn set_generation(&self, generation: u64) -> io::Result<()> {
+        self.0.set_generation(generation).map_err(io::Error::other)
+    }
+
+    fn renew(&self, lease: Duration) -> io::Result<()> {
+        self.0.renew(lease).map_err(io::Error::other)
+    }
+
+    fn insert(&self, key: &DnsKey, answer: &DnsAnswer) -> io::Result<()> {
+        self.0.insert(key, answer).map_err(io::Error::other)
     }
 }
 

@@ -3,13 +3,14 @@
 use crate::asker::{AskerId, AskerInfo, Outside};
 use crate::cache::Cache;
 use crate::counters::CounterBlock;
+use crate::kernel::{Budget, Kernel};
 use crate::resolv_conf::DNS_PORT;
 use crate::upstream::Servers;
 use crate::zone::Zone;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 /// How much the cache of upstream answers holds, in bytes: some 50,000 answers of usual size.
 const CACHE_SIZE: usize = 16 << 20;
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     servers: RwLock<Arc<Servers>>,
     numbers: Mutex<ServerNumbers>,
     pub(crate) cache: Mutex<Cache>,
+    /// Where the kernel answers too.
+    pub(crate) kernel: OnceLock<Kernel>,
     /// How many questions wait for upstream servers.
     pub(crate) under_way: Arc<AtomicUsize>,
     /// The counters of what runs on the runtime.
@@ -52,6 +55,8 @@ pub(crate) struct Asker {
     pub(crate) udp: UdpSocket,
     /// How many of its questions wait for upstream servers.
     pub(crate) under_way: Arc<AtomicUsize>,
+    /// For what the kernel is told on its behalf.
+    pub(crate) budget: Budget,
 }
 
 /// What an asker's questions are answered by.
@@ -69,6 +74,7 @@ impl Asker {
             view: RwLock::new(Arc::new(view)),
             udp,
             under_way: Arc::default(),
+            budget: Budget::default(),
         }
     }
 
@@ -89,6 +95,7 @@ impl Shared {
             servers: RwLock::new(numbers.take(Vec::new())),
             numbers: Mutex::new(numbers),
             cache: Mutex::new(Cache::new(CACHE_SIZE)),
+            kernel: OnceLock::new(),
             under_way: Arc::default(),
             counters: CounterBlock::default(),
         }
@@ -99,7 +106,21 @@ impl Shared {
     }
 
     pub(crate) fn set_zone(&self, zone: Arc<Zone>) {
-        *self.zone.write().unwrap_or_else(PoisonError::into_inner) = zone;
+        let mut current = self.zone.write().unwrap_or_else(PoisonError::into_inner);
+        // The caller may well have had no news.
+        if Arc::ptr_eq(&current, &zone) {
+            return;
+        }
+        *current = zone;
+        drop(current);
+        self.answers_changed();
+    }
+
+    /// Ends the answers that the kernel has: what they were made of was just replaced.
+    pub(crate) fn answers_changed(&self) {
+        if let Some(kernel) = self.kernel.get() {
+            kernel.raise();
+        }
     }
 
     fn numbers(&self) -> MutexGuard<'_, ServerNumbers> {
@@ -111,6 +132,8 @@ impl Shared {
         let mut servers = self.servers.write().unwrap_or_else(PoisonError::into_inner);
         if servers.addresses != addresses {
             *servers = self.numbers().take(addresses);
+            drop(servers);
+            self.answers_changed();
         }
     }
 

@@ -118,6 +118,9 @@ impl Worker {
         let Some(slots) = slots.get_mut(..received) else {
             return;
         };
+        // Before all that answers are made of: see `kernel`.
+        let kernel = shared.kernel.get();
+        let kernel = kernel.and_then(|kernel| Some((kernel, kernel.generation()?)));
         let (zone, view) = (shared.zone(), asker.view());
         let servers = shared.servers_of(&view);
         let sources = Sources {
@@ -140,6 +143,12 @@ impl Worker {
                 } => {
                     self.counters.answered(rcode);
                     self.counters.cache_hits.add(cached.into());
+                    if let Some((kernel, generation)) = kernel
+                        && let Some(reply) = buffer.get(..length)
+                        && kernel.offer(generation, asker.id.0, &asker.budget, message, reply)
+                    {
+                        self.counters.handed_to_kernel.add(1);
+                    }
                     length
                 }
                 Verdict::Drop(reason) => {

@@ -25,6 +25,7 @@ pub(super) struct Probe {
 /// A member that has to contradict in time.
 #[derive(Debug)]
 pub(super) struct Suspicion {
+    since: Instant,
     deadline: Instant,
     /// When it is asked next, where this node asks.
     next_try: Option<Instant>,
@@ -33,9 +34,19 @@ pub(super) struct Suspicion {
 impl Suspicion {
     pub(super) fn starting(now: Instant, asks: bool, config: &Config) -> Self {
         Self {
+            since: now,
             deadline: now + config.suspicion,
             next_try: asks.then_some(now),
         }
+    }
+
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// Leaves it no more than the time of a probe.
+    pub(super) fn shorten(&mut self, config: &Config) {
+        self.deadline = self.deadline.min(self.since + config.probe_interval);
     }
 }
 
@@ -127,6 +138,7 @@ impl Membership {
             self.next_probe += late;
         }
         for suspicion in self.suspicions.values_mut() {
+            suspicion.since += late;
             suspicion.deadline += late;
         }
     }

@@ -6,7 +6,7 @@ use super::errors::{CatalogError, CatalogErrors, Place, Problem};
 use super::path::{At, Path, Step, render};
 use super::read::{Finding, Reader, Table, list, table};
 use super::values::{address, boolean, name, node_state, number, port, subnet, vni};
-use super::{Catalog, Cluster, Network, Node, check};
+use super::{Catalog, CatalogDelta, Changes, Cluster, Network, Node, check};
 use service::service;
 use std::ops::Range;
 use toml::Spanned;
@@ -48,6 +48,74 @@ impl Catalog {
         } else {
             Err(places.errors(findings))
         }
+    }
+}
+
+impl CatalogDelta {
+    /// Reads a difference; whether it goes with a catalog is for [`CatalogDelta::apply`].
+    ///
+    /// # Errors
+    /// Everything that cannot be read, each with its place in the text.
+    pub fn parse(text: &str) -> Result<Self, CatalogErrors> {
+        let (document, syntax) = DeTable::parse_recoverable(text);
+        let places = Places::new(text, document.get_ref());
+        if !syntax.is_empty() {
+            return Err(CatalogErrors(
+                syntax.iter().map(|error| places.syntax(error)).collect(),
+            ));
+        }
+        let mut reader = Reader::default();
+        let root = Table {
+            fields: document.get_ref(),
+            span: (0, 0),
+            at: &At::ROOT,
+        };
+        let delta = delta(&mut reader, root);
+        if reader.findings.is_empty() {
+            Ok(delta)
+        } else {
+            Err(places.errors(reader.findings))
+        }
+    }
+}
+
+fn delta(reader: &mut Reader, root: Table<'_>) -> CatalogDelta {
+    root.only(
+        reader,
+        &[
+            "basis",
+            "revision",
+            "removed_nodes",
+            "removed_networks",
+            "removed_services",
+            "cluster",
+            "nodes",
+            "networks",
+            "services",
+        ],
+    );
+    let revision = number("revision", 0, i64::MAX.unsigned_abs());
+    let basis = root.required(reader, "basis", revision);
+    let leads_to = root.required(reader, "revision", revision);
+    CatalogDelta {
+        // What is missing is an error by now: no default reaches the caller.
+        basis: basis.unwrap_or_default(),
+        revision: leads_to.unwrap_or_default(),
+        cluster: root.optional(reader, "cluster", |reader, value| {
+            table(reader, value, |reader, table| Some(cluster(reader, table)))
+        }),
+        nodes: Changes {
+            set: root.tables(reader, "nodes", node),
+            removed: root.list(reader, "removed_nodes", name),
+        },
+        networks: Changes {
+            set: root.tables(reader, "networks", network),
+            removed: root.list(reader, "removed_networks", name),
+        },
+        services: Changes {
+            set: root.tables(reader, "services", service),
+            removed: root.list(reader, "removed_services", name),
+        },
     }
 }
 

@@ -48,6 +48,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether its flows go by their hash to a slot of a table, and so need the table's earlier owners.
+    pub(crate) fn has_slots(&self) -> bool {
+        !self.ports.is_empty() || self.affinity == Affinity::Client
+    }
+
     /// The network that its published ports go to and its tasks' default route is on: the one it names, else the
     /// first that is not internal, else the first, else the ingress network.
     pub fn default_network(&self, is_internal: impl Fn(&NetworkName) -> bool) -> NetworkName {

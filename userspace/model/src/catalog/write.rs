@@ -1,8 +1,8 @@
 //! The catalog as a file.
 
 use super::{
-    Affinity, Catalog, Endpoint, HealthCheck, Network, Node, NodeState, Port, PortMode, ReturnPath, Service,
-    ServiceDns, ServiceNetwork, Task,
+    Affinity, Catalog, CatalogDelta, Cluster, Endpoint, HealthCheck, Network, Node, NodeState, Port,
+    PortMode, ReturnPath, Service, ServiceDns, ServiceNetwork, Task,
 };
 use crate::{TaskState, Timeouts};
 use essaim_abi::Protocol;
@@ -20,13 +20,7 @@ impl Catalog {
 
     fn write(&self, out: &mut String) -> fmt::Result {
         writeln!(out, "revision = {}", self.revision)?;
-        let cluster = &self.cluster;
-        writeln!(out, "\n[cluster]")?;
-        writeln!(out, "vxlan_port = {}", cluster.vxlan_port)?;
-        writeln!(out, "gossip_port = {}", cluster.gossip_port)?;
-        writeln!(out, "manager_port = {}", cluster.manager_port)?;
-        writeln!(out, "ingress_vni = {}", cluster.ingress_vni)?;
-        writeln!(out, "ingress_subnets = {}", strings(&cluster.ingress_subnets))?;
+        write_cluster(out, &self.cluster)?;
         self.nodes.iter().try_for_each(|node| write_node(out, node))?;
         self.networks
             .iter()
@@ -35,6 +29,44 @@ impl Catalog {
             .iter()
             .try_for_each(|service| write_service(out, service))
     }
+}
+
+impl CatalogDelta {
+    /// The difference as text that [`CatalogDelta::parse`] reads back as it is.
+    pub fn to_toml(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write(&mut text);
+        text
+    }
+
+    fn write(&self, out: &mut String) -> fmt::Result {
+        writeln!(out, "basis = {}\nrevision = {}", self.basis, self.revision)?;
+        write_list(out, "removed_nodes", &self.nodes.removed)?;
+        write_list(out, "removed_networks", &self.networks.removed)?;
+        write_list(out, "removed_services", &self.services.removed)?;
+        if let Some(cluster) = &self.cluster {
+            write_cluster(out, cluster)?;
+        }
+        self.nodes.set.iter().try_for_each(|node| write_node(out, node))?;
+        self.networks
+            .set
+            .iter()
+            .try_for_each(|network| write_network(out, network))?;
+        self.services
+            .set
+            .iter()
+            .try_for_each(|service| write_service(out, service))
+    }
+}
+
+fn write_cluster(out: &mut String, cluster: &Cluster) -> fmt::Result {
+    writeln!(out, "\n[cluster]")?;
+    writeln!(out, "vxlan_port = {}", cluster.vxlan_port)?;
+    writeln!(out, "gossip_port = {}", cluster.gossip_port)?;
+    writeln!(out, "manager_port = {}", cluster.manager_port)?;
+    writeln!(out, "ingress_vni = {}", cluster.ingress_vni)?;
+    writeln!(out, "ingress_subnets = {}", strings(&cluster.ingress_subnets))
 }
 
 fn write_node(out: &mut String, node: &Node) -> fmt::Result {

@@ -305,21 +305,37 @@ impl<'p> ServicePlanner<'p> {
                 unrecorded.push(past.clone());
             }
         }
+        let seen = self.planner.liveness.seen.get(&self.service.name);
         // A task that has left the catalog may have been of any group; one that is there and is of another is left out.
         let of_group = |task: &&TaskId| included.get(*task).copied().unwrap_or(!self.is_known(task));
-        let recorded = recorded
-            .iter()
-            .map(|generation| generation.iter().filter(of_group).map(key).collect());
-        // Whom the catalog calls ready was ready, as far as all nodes know alike, until liveness said otherwise; and
-        // nobody writes down what liveness says.
+        let of_groups = |generation: &Vec<TaskId>| generation.iter().filter(of_group).map(key).collect();
+        let seen: Vec<Vec<BackendKey>> = seen.into_iter().flatten().map(of_groups).collect();
+        let recorded = recorded.into_iter().map(of_groups);
+        // Whom the catalog calls ready was ready, as far as all nodes know alike, until liveness said otherwise.
         let said = members.iter().filter(|member| member.is_said_ready());
         let said: Vec<BackendKey> = said.map(|member| key(&member.task.id)).collect();
-        let is_news = !said.is_empty() && said.iter().collect::<BTreeSet<_>>() != ready.iter().collect();
-        let said = is_news.then_some(said);
+        let written: Vec<Vec<BackendKey>> = std::iter::once(said).chain(recorded).collect();
+        // Nobody writes down what liveness says: a set may have become smaller before the next was written. A node that
+        // was there has seen it; for one that was not, it follows from what all know.
+        let draining: BTreeSet<BackendKey> = in_state(TaskState::Draining).map(key).collect();
+        let gone: BTreeSet<BackendKey> = in_state(TaskState::Gone).map(key).collect();
+        let less = |generation: &Vec<BackendKey>, out: &[&BTreeSet<BackendKey>]| {
+            let left = generation
+                .iter()
+                .filter(|task| !out.iter().any(|out| out.contains(task)));
+            left.cloned().collect::<Vec<_>>()
+        };
+        let written = written.into_iter().flat_map(|generation| {
+            [
+                less(&generation, &[&draining, &gone]),
+                less(&generation, &[&gone]),
+                generation,
+            ]
+        });
         Membership {
             active: ready,
-            draining: in_state(TaskState::Draining).map(key).collect(),
-            generations: said.into_iter().chain(unrecorded).chain(recorded).collect(),
+            draining: draining.iter().cloned().collect(),
+            generations: seen.into_iter().chain(unrecorded).chain(written).collect(),
         }
     }
 

@@ -5,6 +5,9 @@ use crate::{
 };
 use essaim_abi::{MacAddr, Protocol};
 
+use crate::MaglevTable;
+use std::sync::Arc;
+
 mod against_a_model;
 
 fn catalog() -> Catalog {
@@ -265,6 +268,68 @@ fn what_liveness_takes_away_was_ready_as_the_catalog_says() {
             let is_gone = liveness.tasks[&before.task] == TaskState::Gone;
             assert!(is_gone || fewer.candidates(hash).any(|candidate| candidate == before));
         }
+    }
+}
+
+/// The share of hashes whose owner of before lives but is no candidate now.
+fn lost(before: &MaglevTable, now: &MaglevTable, liveness: &Liveness) -> usize {
+    let hashes = (0..20_000_u32).map(|n| n.wrapping_mul(0x9e37_79b1));
+    let lost = hashes.filter(|hash| {
+        let owner = before.candidates(*hash).next().unwrap();
+        liveness.tasks.get(&owner.task) != Some(&TaskState::Gone)
+            && !now.candidates(*hash).any(|candidate| candidate == owner)
+    });
+    lost.count()
+}
+
+fn ingress_table(catalog: &Catalog, liveness: &Liveness) -> Arc<MaglevTable> {
+    let desired = plan(catalog, liveness, &node("n1")).unwrap();
+    let group = &desired.services[&service("web")].groups[&key("web", Scope::Ingress)];
+    group.maglev.clone().unwrap()
+}
+
+/// Tasks come by the catalog and go by liveness, which the catalog's author does not write down: what a flow that was
+/// opened just before a change needs is the set that was ready until then. It follows from what all nodes know.
+#[test]
+fn a_flow_outlives_changes_that_the_catalog_does_not_know_of() {
+    let mut catalog = catalog();
+    let task = |number: u8| TaskId::new(&format!("web.{number}")).unwrap();
+    let mut liveness = Liveness::of(&catalog);
+    let mut before = ingress_table(&catalog, &liveness);
+    for round in 1..=8 {
+        for change in ["start", "drain", "end"] {
+            match change {
+                "start" => {
+                    catalog.record_generation(&service("web"));
+                    let mut new = catalog.services[0].tasks[0].clone();
+                    new.id = task(round + 3);
+                    new.endpoints[0].addresses = vec![IpAddr::from([10, 0, 1, 100 + round])];
+                    catalog.services[0].tasks.push(new);
+                }
+                "drain" => drop(liveness.tasks.insert(task(round), TaskState::Draining)),
+                _ => drop(liveness.tasks.insert(task(round), TaskState::Gone)),
+            }
+            let now = ingress_table(&catalog, &liveness);
+            assert_eq!(lost(&before, &now, &liveness), 0, "{change} in round {round}");
+            before = now;
+        }
+    }
+}
+
+/// What was ready while tasks were away follows from nothing once they are back: the node remembers it.
+#[test]
+fn a_flow_outlives_the_return_of_tasks_that_were_away() {
+    let catalog = catalog();
+    let task = TaskId::new("web.2").unwrap();
+    let mut liveness = Liveness::of(&catalog);
+    liveness.remember(&catalog);
+    let mut before = ingress_table(&catalog, &liveness);
+    for state in [TaskState::Gone, TaskState::Ready] {
+        liveness.tasks.insert(task.clone(), state);
+        liveness.remember(&catalog);
+        let now = ingress_table(&catalog, &liveness);
+        assert_eq!(lost(&before, &now, &liveness), 0, "{state:?}");
+        before = now;
     }
 }
 

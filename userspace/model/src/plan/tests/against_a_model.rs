@@ -53,7 +53,13 @@ fn world() -> impl Strategy<Value = (Catalog, Liveness)> {
             .into_iter()
             .map(|index| catalog.nodes[index].name.clone())
             .collect();
-        (catalog, Liveness { nodes_down, tasks })
+        let mut liveness = Liveness {
+            nodes_down,
+            tasks,
+            ..Liveness::default()
+        };
+        liveness.remember(&catalog);
+        (catalog, liveness)
     })
 }
 
