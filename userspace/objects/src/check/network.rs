@@ -1,0 +1,139 @@
+//! The checks of networks.
+
+use super::{Invalid, Problems};
+use crate::network::given;
+use crate::{IpamConfig, NetworkSpec, VNI_OPTION};
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// The option that carries a network's MTU.
+const MTU_OPTION: &str = "com.docker.network.driver.mtu";
+/// Largest VXLAN network identifier.
+const MAX_VNI: u32 = (1 << 24) - 1;
+
+impl NetworkSpec {
+    /// Whether such a network can be made. That its subnets are free is the store's to say.
+    ///
+    /// # Errors
+    /// Every member that cannot be as it is.
+    pub fn check(&self) -> Result<(), Vec<Invalid>> {
+        let mut problems = Problems::default();
+        problems.name("Name", self.name.as_deref());
+        problems.labels("Labels", self.labels.as_ref());
+        let driver = self
+            .driver
+            .as_ref()
+            .and_then(|driver| driver.name.as_deref())
+            .unwrap_or_default();
+        if !matches!(driver, "" | "overlay") {
+            problems.text("DriverConfiguration.Name", driver, "overlay");
+        }
+        let ipam = self.ipam.as_ref().and_then(|ipam| ipam.driver.as_ref());
+        let ipam = ipam.and_then(|driver| driver.name.as_deref()).unwrap_or_default();
+        if !matches!(ipam, "" | "default") {
+            problems.text("IPAMOptions.Driver.Name", ipam, "default");
+        }
+        problems.within("DriverConfiguration.Options", |problems| {
+            self.check_options(problems);
+        });
+        if self.ingress == Some(true) {
+            for (name, is_set) in [
+                ("Attachable", self.attachable),
+                ("Internal", self.internal),
+                ("ConfigOnly", self.config_only),
+            ] {
+                if is_set == Some(true) {
+                    problems.add(name, true, "false for the ingress network");
+                }
+            }
+        }
+        if !self.has_ipv4() && !self.has_ipv6() {
+            problems.add(
+                "IPv4Enabled",
+                false,
+                "true, or IPv6Enabled true: a network has addresses",
+            );
+        }
+        if self.config_from.is_some() && !self.configs().is_empty() {
+            problems.add("IPAMOptions.Configs", "given", "none beside ConfigFrom");
+        }
+        let mut families = [false; 2];
+        let configs = self.ipam.as_ref().and_then(|ipam| ipam.configs.as_deref());
+        problems.each("IPAMOptions.Configs", configs, |problems, config| {
+            subnet(problems, config, &mut families);
+        });
+        problems.finish()
+    }
+
+    fn check_options(&self, problems: &mut Problems) {
+        let mut number = |name: &str, least: u32, most: u32| {
+            let Some(text) = self.option(name) else { return };
+            if !text
+                .parse::<u32>()
+                .is_ok_and(|number| (least..=most).contains(&number))
+            {
+                problems.text(name, text, format_args!("a number from {least} to {most}"));
+            }
+        };
+        number(VNI_OPTION, 1, MAX_VNI);
+        number(MTU_OPTION, 68, 65_535);
+    }
+}
+
+/// A subnet, of which a network has one of a family.
+fn subnet(problems: &mut Problems, config: &IpamConfig, families: &mut [bool; 2]) {
+    let Some(text) = given(config.subnet.as_deref()) else {
+        if given(config.range.as_deref())
+            .or(given(config.gateway.as_deref()))
+            .is_some()
+        {
+            problems.add("Subnet", "absent", "a subnet beside its range and gateway");
+        }
+        return;
+    };
+    let Ok(net) = text.parse::<IpNet>() else {
+        problems.text("Subnet", text, "a subnet such as 10.1.0.0/24 or fd00:1::/64");
+        return;
+    };
+    if net != net.trunc() {
+        problems.text("Subnet", text, format_args!("{}, without host bits", net.trunc()));
+    }
+    let (family, least, most) = match net {
+        IpNet::V4(_) => (0, 8, 30),
+        IpNet::V6(_) => (1, 16, 126),
+    };
+    problems.number("Subnet's prefix length", Some(net.prefix_len()), least, most);
+    let address = net.addr();
+    if address.is_loopback() || address.is_multicast() || address.is_unspecified() {
+        problems.text("Subnet", text, "addresses that a host can have");
+    }
+    if let Some(taken) = families.get_mut(family)
+        && std::mem::replace(taken, true)
+    {
+        problems.text("Subnet", text, "at most one subnet of IPv4 and one of IPv6");
+    }
+    let net = net.trunc();
+    if let Some(text) = given(config.range.as_deref()) {
+        match text.parse::<IpNet>() {
+            Ok(range) if net.contains(&range) => {}
+            Ok(_) => problems.text("Range", text, format_args!("a part of {net}")),
+            Err(_) => problems.text("Range", text, "a part of the subnet such as 10.1.0.128/25"),
+        }
+    }
+    let mut address_in = |name: &str, text: &str| match text.parse::<IpAddr>() {
+        Ok(address) if net.contains(&address) && is_host(net, address) => {}
+        Ok(_) => problems.text(name, text, format_args!("an address of a host in {net}")),
+        Err(_) => problems.text(name, text, "an IP address"),
+    };
+    if let Some(text) = given(config.gateway.as_deref()) {
+        address_in("Gateway", text);
+    }
+    for text in config.auxiliary_addresses.iter().flat_map(crate::Labels::values) {
+        address_in("AuxiliaryAddresses", text);
+    }
+}
+
+/// Whether an address of a subnet is neither its first (the network's) nor, for IPv4, its last (the broadcast's).
+fn is_host(net: IpNet, address: IpAddr) -> bool {
+    address != net.network() && (address.is_ipv6() || address != net.broadcast())
+}
