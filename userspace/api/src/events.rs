@@ -1,0 +1,148 @@
+//! What happens to the cluster's objects: `/events`.
+
+mod tell;
+
+use crate::filter::{Filters, has_label};
+use crate::reply::{Answer, stream};
+use crate::request::Request;
+use crate::{Engine, EngineError, moment};
+use bytes::Bytes;
+use essaim_manager::{Notice, Replica};
+use essaim_objects::Timestamp;
+use futures_util::{StreamExt, stream as streams};
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tell::Told;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::sleep;
+
+/// How often a node that is no manager is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// `GET /events`: from now on; what was before is not kept.
+pub(crate) fn follow<E: Engine>(engine: &E, request: &Request) -> Answer {
+    const KNOWN: &[&str] = &[
+        "type",
+        "scope",
+        "event",
+        "label",
+        "service",
+        "node",
+        "network",
+        "secret",
+        "config",
+        "id",
+        "container",
+        "image",
+        "volume",
+        "plugin",
+        "daemon",
+    ];
+    let filters = Filters::of(&request.query, KNOWN)?;
+    let now = Timestamp::now();
+    let moment = |name| moment::parse(request.query.get(name), now).map_err(EngineError::invalid);
+    let (since, until) = (moment("since")?, moment("until")?);
+    if let (Some(since), Some(until)) = (since, until)
+        && since > until
+    {
+        return Err(EngineError::invalid(format_args!(
+            "since is {since}, after until, {until}"
+        )));
+    }
+    let watch = Watch {
+        notices: engine.replica().map(|replica| replica.notices()),
+        engine: engine.clone(),
+        filters,
+        waiting: VecDeque::new(),
+    };
+    let lines = streams::unfold(watch, |mut watch| async move {
+        let line = watch.next().await;
+        Some((line, watch))
+    });
+    let end = async move {
+        match until {
+            Some(until) => sleep(Duration::try_from(until.duration_since(now)).unwrap_or_default()).await,
+            None => std::future::pending().await,
+        }
+    };
+    Ok(stream(Some("application/json"), lines.take_until(Box::pin(end))))
+}
+
+struct Watch<E> {
+    engine: E,
+    notices: Option<Receiver<Notice>>,
+    filters: Filters,
+    waiting: VecDeque<Bytes>,
+}
+
+impl<E: Engine> Watch<E> {
+    /// The next line, whenever it comes.
+    async fn next(&mut self) -> Bytes {
+        loop {
+            if let Some(line) = self.waiting.pop_front() {
+                return line;
+            }
+            let Some(notices) = &mut self.notices else {
+                // It may become a manager.
+                sleep(LOOK_AGAIN).await;
+                self.notices = self.engine.replica().as_ref().map(Replica::notices);
+                continue;
+            };
+            match notices.recv().await {
+                Ok(Notice::Changed { events, .. }) => {
+                    let told = events
+                        .iter()
+                        .filter_map(|event| Told::of(event, Timestamp::now()));
+                    let told = told.filter(|told| fits(told, &self.filters));
+                    self.waiting.extend(told.map(|told| line(&told.shown())));
+                }
+                // What a snapshot or being too slow has passed over is not told.
+                Ok(Notice::Restored) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => self.notices = None,
+            }
+        }
+    }
+}
+
+fn line(event: &Value) -> Bytes {
+    let mut line = event.to_string();
+    line.push('\n');
+    line.into()
+}
+
+/// Whether an event is one of those that are asked for.
+fn fits(told: &Told, filters: &Filters) -> bool {
+    let is_object = |asked: &str| told.id == asked || told.name == asked || told.id.starts_with(asked);
+    let kinds = [
+        "service",
+        "node",
+        "network",
+        "secret",
+        "config",
+        "container",
+        "image",
+        "volume",
+        "plugin",
+        "daemon",
+    ];
+    let mut named = kinds
+        .iter()
+        .filter(|kind| !filters.values(kind).is_empty())
+        .peekable();
+    let is_named = named.peek().is_none()
+        || named.any(|kind| *kind == told.kind && filters.values(kind).iter().any(|asked| is_object(asked)));
+    is_named
+        && filters.any("type", |kind| kind == told.kind)
+        && filters.any("scope", |scope| scope == "swarm")
+        && filters.any("event", |action| action == told.action)
+        && filters.any("id", is_object)
+        && filters
+            .values("label")
+            .iter()
+            .all(|asked| has_label(told.labels.as_ref(), asked))
+}
+
+#[cfg(test)]
+mod tests;
