@@ -1,0 +1,152 @@
+//! The daemon behind the API.
+
+use crate::DaemonOptions;
+use crate::machine::Machine;
+use crate::parts::Parts;
+use essaim_api::{Engine, EngineError, Local, LocalState, LogStream, Rotate};
+use essaim_ca::Role;
+use essaim_manager::{Replica, UpdateError};
+use essaim_node::{Node, NodeError};
+use essaim_objects::{ClusterSpec, InitRequest, JoinRequest, NodeId, Sensitive, Version};
+use essaim_protocol::{LogSubscription, LogSubscriptionId};
+use essaim_rpc::chain;
+use futures_util::StreamExt as _;
+use std::sync::Arc;
+
+/// What the API asks.
+#[derive(Clone)]
+pub(crate) struct Daemon {
+    node: Node,
+    parts: Arc<Parts>,
+    options: Arc<DaemonOptions>,
+    machine: Arc<Machine>,
+}
+
+impl Daemon {
+    pub(crate) fn new(node: Node, parts: Arc<Parts>, options: Arc<DaemonOptions>) -> Self {
+        Self {
+            node,
+            parts,
+            options,
+            machine: Arc::new(Machine::look()),
+        }
+    }
+}
+
+impl Engine for Daemon {
+    fn local(&self) -> Local {
+        let own = self.node.local();
+        Local {
+            node_id: own.node,
+            state: own.state,
+            control_available: own.state == LocalState::Active && own.role == Some(Role::Manager),
+            node_addr: own.address.map(|address| address.to_string()),
+            remote_managers: own.managers,
+            error: own.error,
+            hostname: self.options.hostname.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            platform: self.machine.platform.clone(),
+            resources: self.machine.resources.clone(),
+            operating_system: self.machine.operating_system.clone(),
+            kernel_version: self.machine.kernel_version.clone(),
+            state_dir: self.options.data_dir.display().to_string(),
+        }
+    }
+
+    fn replica(&self) -> Option<Replica> {
+        self.node.replica()
+    }
+
+    async fn init(&self, request: InitRequest) -> Result<NodeId, EngineError> {
+        self.node.init(request).await.map_err(|error| told(&error))
+    }
+
+    async fn join(&self, request: JoinRequest) -> Result<(), EngineError> {
+        self.node.join(request).await.map_err(|error| told(&error))
+    }
+
+    async fn leave(&self, force: bool) -> Result<(), EngineError> {
+        self.node.leave(force).await.map_err(|error| told(&error))
+    }
+
+    async fn unlock(&self, key: Sensitive) -> Result<(), EngineError> {
+        self.node.unlock(&key.0).await.map_err(|error| told(&error))
+    }
+
+    async fn unlock_key(&self) -> Result<Sensitive, EngineError> {
+        let key = self.node.unlock_key().await.map_err(|error| told(&error))?;
+        Ok(Sensitive(key.unwrap_or_default()))
+    }
+
+    async fn update_swarm(
+        &self,
+        version: Version,
+        spec: ClusterSpec,
+        rotate: Rotate,
+    ) -> Result<(), EngineError> {
+        let updated = self.node.update_swarm(version, &spec, rotate).await;
+        updated.map_err(|error| told(&error))
+    }
+
+    async fn remove_node(&self, id: NodeId, force: bool) -> Result<(), EngineError> {
+        self.node
+            .remove_node(id, force)
+            .await
+            .map_err(|error| told(&error))
+    }
+
+    async fn logs(&self, what: LogSubscription) -> Result<LogStream, EngineError> {
+        let leadership = self.parts.leadership().filter(|_| self.replica().is_some());
+        let leadership = leadership.ok_or_else(|| EngineError::no_manager(&self.local()))?;
+        let id = getrandom::u64().map_err(EngineError::internal)?;
+        let id = LogSubscriptionId(id);
+        let lines = leadership.logs(LogSubscription { id, ..what }).await;
+        let lines = lines.map_err(EngineError::unavailable)?;
+        Ok(lines.map(|line| line.map_err(EngineError::internal)).boxed())
+    }
+}
+
+/// What a client is told of a node's refusal; Docker's own words are in it already.
+fn told(error: &NodeError) -> EngineError {
+    let text = chain(error);
+    match error {
+        NodeError::AlreadyMember
+        | NodeError::NotMember
+        | NodeError::Inactive
+        | NodeError::Worker
+        | NodeError::Locked
+        | NodeError::LastManager
+        | NodeError::Quorum(_)
+        | NodeError::NoManager(_)
+        | NodeError::Refused(_)
+        | NodeError::JoinTimeout
+        | NodeError::Closed => EngineError::unavailable(text),
+        NodeError::NotLocked => EngineError::not_locked(),
+        NodeError::WrongUnlockKey => EngineError::wrong_key(),
+        NodeError::Token(_) | NodeError::NoRemote | NodeError::Invalid { .. } | NodeError::Address(_) => {
+            EngineError::invalid(text)
+        }
+        NodeError::Cluster(_)
+        | NodeError::Update(UpdateError::Refused(_))
+        | NodeError::Remove(UpdateError::Refused(_)) => EngineError::failed_precondition(text),
+        NodeError::Update(UpdateError::NoLeader(_)) | NodeError::Remove(UpdateError::NoLeader(_)) => {
+            EngineError::no_leader()
+        }
+        NodeError::Listen { .. }
+        | NodeError::Record(_)
+        | NodeError::Store(_)
+        | NodeError::Identity(_)
+        | NodeError::NoDataKeys
+        | NodeError::Key(_)
+        | NodeError::Entropy(_)
+        | NodeError::Link(_)
+        | NodeError::Open(_)
+        | NodeError::Start(_)
+        | NodeError::Force(_)
+        | NodeError::Server(_)
+        | NodeError::Update(_)
+        | NodeError::Remove(_)
+        | NodeError::Directory { .. }
+        | NodeError::Damaged { .. } => EngineError::internal(text),
+    }
+}

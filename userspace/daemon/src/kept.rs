@@ -1,0 +1,132 @@
+//! What the data plane needs to start while no manager answers: the keys of gossip. The catalog is in the agent's state
+//! directory, as it was applied.
+
+use essaim_gossip::{KEY_LENGTH, Key, KeyRing};
+use essaim_objects::Data;
+use essaim_protocol::GossipKey;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// What was kept cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum KeptError {
+    /// The file.
+    #[error("failed to {doing} {}", path.display())]
+    File {
+        /// What was tried.
+        doing: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// It is not what this build writes.
+    #[error("{} holds no keys of gossip; remove it, and the managers give them again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The keys' file. Only root may read it.
+pub(crate) fn keys_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("gossip.json")
+}
+
+/// The keys as the managers gave them last; none where they never did.
+pub(crate) fn read_keys(path: &Path) -> Result<Option<KeyRing>, KeptError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            let path = path.to_owned();
+            return Err(KeptError::File {
+                doing: "read",
+                path,
+                source,
+            });
+        }
+    };
+    let keys: Option<Vec<Data>> = serde_json::from_slice(&text).ok();
+    let keys = keys.map(|keys| keys.into_iter().map(|key| GossipKey { key }).collect::<Vec<_>>());
+    let ring = keys.and_then(|keys| ring(&keys));
+    ring.map(Some).ok_or_else(|| KeptError::Damaged {
+        path: path.to_owned(),
+    })
+}
+
+/// Keeps the keys for the next start.
+pub(crate) fn write_keys(path: &Path, keys: &[GossipKey]) -> Result<(), KeptError> {
+    let failed = |source| KeptError::File {
+        doing: "write",
+        path: path.to_owned(),
+        source,
+    };
+    let keys: Vec<&Data> = keys.iter().map(|key| &key.key).collect();
+    let folder = path.parent().unwrap_or(Path::new("."));
+    // Its mode is 0600.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    serde_json::to_writer(&mut file, &keys).map_err(|error| failed(error.into()))?;
+    file.flush()
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(failed)?;
+    file.persist(path).map(drop).map_err(|error| failed(error.error))
+}
+
+/// The keys as gossip takes them: the first seals, all of them open; none where there is no key or one is malformed.
+pub(crate) fn ring(keys: &[GossipKey]) -> Option<KeyRing> {
+    let key = |key: &GossipKey| {
+        <[u8; KEY_LENGTH]>::try_from(key.key.as_bytes())
+            .ok()
+            .map(Key::new)
+    };
+    let mut keys = keys.iter().map(key);
+    let mut ring = KeyRing::new(keys.next()??);
+    if let Some(previous) = keys.next() {
+        ring = ring.with_previous(previous?);
+    }
+    if let Some(next) = keys.next() {
+        ring = ring.with_next(next?);
+    }
+    Some(ring)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn keys(bytes: &[u8]) -> Vec<GossipKey> {
+        let key = |byte: &u8| GossipKey {
+            key: vec![*byte; KEY_LENGTH].into(),
+        };
+        bytes.iter().map(key).collect()
+    }
+
+    #[test]
+    fn keys_are_read_as_they_were_written_and_by_root_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = keys_file(folder.path());
+        assert_eq!(read_keys(&path).unwrap(), None);
+        for bytes in [&[1][..], &[2, 1], &[3, 2, 1]] {
+            write_keys(&path, &keys(bytes)).unwrap();
+            assert_eq!(read_keys(&path).unwrap(), ring(&keys(bytes)));
+        }
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_are_no_keys_is_refused_and_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = keys_file(folder.path());
+        for text in ["", "[]", "[\"c2hvcnQ=\"]", "{\"key\": 1}"] {
+            fs::write(&path, text).unwrap();
+            let error = read_keys(&path).unwrap_err().to_string();
+            assert!(
+                error.contains("holds no keys of gossip") && !error.contains("c2hv"),
+                "{error}"
+            );
+        }
+    }
+}
