@@ -38,6 +38,19 @@ impl Cluster {
             "{} does not exist: build the workspace first (cargo build --release)",
             program.display()
         );
+        let catalog = self.catalog_file(node).display().to_string();
+        let keys = self.gossip_keys();
+        let key_file = keys.display().to_string();
+        let mut arguments = vec!["--catalog", &catalog];
+        arguments.extend(more);
+        if keys.exists() {
+            arguments.extend(["--gossip-keys", &key_file]);
+        }
+        self.start_essaim(node, program, &arguments)
+    }
+
+    /// Starts `essaim node` in a node's room, with these arguments beside those that every one has.
+    pub(crate) fn start_essaim(&self, node: &str, program: &Path, more: &[&str]) -> anyhow::Result<()> {
         let group = self.cgroup(node)?;
         let room = Room {
             netns: self.netns(node),
@@ -45,26 +58,18 @@ impl Cluster {
             resolv_conf: None,
         };
         let log = self.open_log(node)?;
-        let mut command = spawn::command(&room, program)?;
-        command
+        let child = spawn::command(&room, program)?
             .args(["node", "--name", node, "--uplink", UPLINK])
-            .arg("--catalog")
-            .arg(self.catalog_file(node))
             .arg("--bpf-root")
             .arg(self.bpf_root(node))
             .arg("--cgroup")
             .arg(group)
             .arg("--state-dir")
             .arg(self.state_dir(node))
-            .args(more);
-        if self.gossip_keys().exists() {
-            command.arg("--gossip-keys").arg(self.gossip_keys());
-        }
-        command
+            .args(more)
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("failed to share a log")?)
-            .stderr(log);
-        let child = command
+            .stderr(log)
             .spawn()
             .with_context(|| format!("failed to start {}", program.display()))?;
         self.state().agents.insert(node.to_owned(), child);

@@ -29,6 +29,17 @@ fn mount_point_in(mounts: &str) -> Option<PathBuf> {
     })
 }
 
+/// Where the hierarchies of version 1 are mounted, in which runners limit tasks where version 2 lacks the controller.
+pub(crate) fn others() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let points = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (point, kind) = (fields.next()?, fields.next()?);
+        (kind == "cgroup").then(|| PathBuf::from(point))
+    });
+    points.collect()
+}
+
 /// Kills every process in a group and below it, and waits until they are gone. An absent group is no error.
 ///
 /// # Errors

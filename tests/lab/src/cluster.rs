@@ -338,7 +338,7 @@ impl Cluster {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn files(&self, name: &str) -> PathBuf {
+    pub(crate) fn files(&self, name: &str) -> PathBuf {
         self.prefix.files().join(name)
     }
 

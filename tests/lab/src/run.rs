@@ -124,6 +124,35 @@ impl Cluster {
         self.start(at, &[&[program.as_str()], arguments].concat())
     }
 
+    /// Starts requests to a URL over so many connections at a time, a new one for each request, with so many milliseconds
+    /// between those of one. They go on for so many seconds, or until they are stopped.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_load(
+        &self,
+        at: &str,
+        url: &str,
+        connections: usize,
+        interval_ms: u64,
+        seconds: u64,
+    ) -> anyhow::Result<Running> {
+        let [connections, interval_ms] = [connections.to_string(), interval_ms.to_string()];
+        let seconds = seconds.to_string();
+        let line = [
+            "load",
+            "--target",
+            url,
+            "--connections",
+            &connections,
+            "--interval-ms",
+            &interval_ms,
+            "--seconds",
+            &seconds,
+        ];
+        self.start_peer(at, &line)
+    }
+
     pub(crate) fn command(&self, at: &str, argv: &[&str]) -> anyhow::Result<Command> {
         let (program, arguments) = argv.split_first().context("no command given")?;
         let mut command = spawn::command(&self.room(at)?, program)?;

@@ -72,6 +72,7 @@ impl Prefix {
     /// When the machine cannot be asked.
     pub fn left(&self) -> anyhow::Result<Vec<String>> {
         let mut left = netns::names(&self.netns(""))?;
+        left.extend(self.placed());
         let folders = [self.cgroup()?, self.pins(), self.files()];
         left.extend(
             folders
@@ -96,14 +97,26 @@ impl Prefix {
             Ok(names) => names.iter().for_each(|name| keep(netns::delete(name))),
             Err(error) => keep(Err(error)),
         }
+        self.placed().iter().for_each(|name| keep(netns::delete(name)));
         keep(remove_folder(&self.pins()));
         keep(cgroup::remove(&cgroup));
+        for hierarchy in cgroup::others() {
+            keep(cgroup::remove(&hierarchy.join(&self.0)));
+        }
         keep(remove_folder(&self.files()));
         if errors.is_empty() {
             Ok(())
         } else {
             bail!("lab {} is not all gone: {}", self.0, errors.join("; "))
         }
+    }
+
+    /// The namespaces of the tasks that managers have placed, which bear no prefix: by what their runners keep of them.
+    fn placed(&self) -> Vec<String> {
+        let entries = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten();
+        let tasks = entries(self.files()).flat_map(|node| entries(node.path().join("data/tasks")));
+        let names = tasks.filter_map(|task| Some(format!("es-{}", task.file_name().to_str()?)));
+        names.filter(|name| netns::path(name).exists()).collect()
     }
 
     /// The process that this prefix belongs to.

@@ -7,7 +7,7 @@ use essaim_lab::peer::LoadReport;
 use essaim_lab::{Family, Running};
 
 /// The longest that a load may last, in seconds.
-const SECONDS: &str = "100";
+const SECONDS: u64 = 100;
 
 /// A continuous load, a new connection for each request, with connections held beside it.
 #[derive(Debug)]
@@ -34,18 +34,8 @@ impl Load {
                     .flows
                     .extend(Held::open(&site.cluster, CLIENT, echo, held_each)?.flows);
                 let http = format!("http://{}/", site.at(node, 8080, family)?);
-                let arguments = [
-                    "load",
-                    "--target",
-                    &http,
-                    "--connections",
-                    "2",
-                    "--interval-ms",
-                    "4",
-                    "--seconds",
-                    SECONDS,
-                ];
-                load.requests.push(site.cluster.start_peer(CLIENT, &arguments)?);
+                let requests = site.cluster.start_load(CLIENT, &http, 2, 4, SECONDS)?;
+                load.requests.push(requests);
             }
         }
         Ok(load)
@@ -64,25 +54,16 @@ impl Load {
         self.held.split_off(task)
     }
 
-    /// Ends the load, and checks that nothing of it ever failed.
+    /// Ends the load, and checks that nothing of it ever failed: no request, and no connection that was held.
     ///
     /// # Errors
     /// When something did.
-    pub fn end_without_failure(self) -> anyhow::Result<()> {
-        self.end_with_at_most(0)
-    }
-
-    /// Ends the load, and checks that at most so many requests through each node and family failed, and no connection
-    /// that was held.
-    ///
-    /// # Errors
-    /// When more did.
-    pub fn end_with_at_most(mut self, failures: u64) -> anyhow::Result<()> {
+    pub fn end_without_failure(mut self) -> anyhow::Result<()> {
         self.all_live()?;
         for requests in self.requests {
             let report: LoadReport = requests.stop()?.json().context("report of the load")?;
             ensure!(
-                report.failed <= failures,
+                report.failed == 0,
                 "{} of {} requests failed: {:?}",
                 report.failed,
                 report.failed + report.ok,

@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use essaim_client::HostArgs;
 use essaim_model::TaskId;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,22 +19,38 @@ Diagnostics go to standard error; RUST_LOG chooses how many (error, warn, info, 
 #[derive(Debug, Parser)]
 #[command(name = "essaim", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run the agent of a node: keep its kernel as the catalog says.
+    /// Run a node: a worker or a manager of a cluster, or only the data plane of a catalog in a file.
     ///
-    /// The agent follows the catalog's file and applies every change live. An invalid catalog changes nothing. Stopping
-    /// the agent, even with kill -9, leaves the data plane working; the next start takes it over. `essaim clean`
-    /// removes it.
+    /// Without --catalog the node waits for `essaim swarm init` or `join`, and goes on as what it is after a restart.
+    /// With it, the agent follows the file and applies every change live; an invalid catalog changes nothing. Stopping
+    /// the node, even with kill -9, leaves its tasks and its data plane working; the next start takes them over.
+    /// `essaim clean` removes the data plane.
     #[command(after_help = "\
 Examples:
+  essaim node --uplink eth0                        run this node; then: essaim swarm init
+  essaim node ls                                   the nodes of the cluster
   essaim node --name n1 --catalog /etc/essaim/catalog.toml --uplink eth0
   essaim node --name n1 --catalog catalog.toml --uplink eth0,eth1 --state-dir /run/essaim-n1")]
-    Node(NodeArgs),
+    Node(Box<NodeArgs>),
+    #[command(flatten)]
+    Operate(essaim_client::Command),
+    /// Print what a shell needs to complete these commands.
+    #[command(after_help = "\
+Examples:
+  source <(essaim completions bash)
+  essaim completions fish > ~/.config/fish/completions/essaim.fish")]
+    Completions {
+        /// The shell.
+        shell: essaim_client::Shell,
+    },
     /// Validate a catalog: every error at once, each with its place in the file.
     #[command(after_help = "\
 Examples:
@@ -126,13 +143,18 @@ pub(crate) struct StateDirArg {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct NodeArgs {
-    /// This node's name in the catalog.
+    /// What to do with the nodes of the cluster; without it, this node runs.
+    #[command(subcommand)]
+    pub(crate) command: Option<essaim_client::NodeCommand>,
+    /// This node's name: in the catalog, where one is given; else the host name that people know it by, the machine's
+    /// own where it is not given.
     #[arg(long)]
-    pub(crate) name: String,
-    /// The catalog (TOML); watched for changes.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) catalog: PathBuf,
+    pub(crate) name: Option<String>,
+    /// Follow this catalog (TOML) in place of managers; watched for changes.
+    #[arg(long, value_name = "FILE", requires = "name")]
+    pub(crate) catalog: Option<PathBuf>,
     /// The interfaces to the other nodes and to clients, one to four.
     #[arg(long, value_name = "IF", value_delimiter = ',', required = true)]
     pub(crate) uplink: Vec<String>,
@@ -142,15 +164,40 @@ pub(crate) struct NodeArgs {
     /// The cgroup (version 2) whose sockets reach VIPs; the root of the hierarchy where it is not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) cgroup: Option<PathBuf>,
+    /// The control group of the tasks, from the root of the hierarchy; `run` in that of --cgroup where it is not given.
+    #[arg(long, value_name = "PATH", conflicts_with = "catalog")]
+    pub(crate) task_cgroup: Option<PathBuf>,
     /// The keys of gossip (TOML, from essaim keygen), the same on every node; without them the catalog alone says which
-    /// nodes and tasks are up.
-    #[arg(long, value_name = "FILE")]
+    /// nodes and tasks are up. Managers give their own.
+    #[arg(long, value_name = "FILE", requires = "catalog")]
     pub(crate) gossip_keys: Option<PathBuf>,
     /// How soon a node that does not answer is down; the same on every node.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) gossip_pace: Pace,
+    /// Where the node keeps its identity, a manager's copy of the store and its tasks; must outlive a boot.
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/essaim",
+        conflicts_with = "catalog"
+    )]
+    pub(crate) data_dir: PathBuf,
+    /// Where the API listens; `api.sock` in the state directory where it is not given.
+    #[arg(long, value_name = "FILE", conflicts_with = "catalog")]
+    pub(crate) api: Option<PathBuf>,
+    /// A label of this node's engine, for constraints on engine.labels.
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label, conflicts_with = "catalog")]
+    pub(crate) labels: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) state: StateDirArg,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    if name.is_empty() {
+        return Err(format!("{text:?} is no label, expected NAME=VALUE"));
+    }
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// How soon a node that does not answer is down.
@@ -286,7 +333,9 @@ mod tests {
 
     #[test]
     fn every_public_command_has_examples_and_the_holder_is_hidden() {
-        for command in Cli::command().get_subcommands() {
+        // Those of the operator are docker's, and have theirs in docs/cli.md.
+        let is_own = |command: &&clap::Command| command.get_name() == "node" || !command.has_subcommands();
+        for command in Cli::command().get_subcommands().filter(is_own) {
             let help = command
                 .get_after_help()
                 .map(ToString::to_string)

@@ -4,6 +4,7 @@ mod args;
 mod check;
 mod look;
 mod node;
+mod operate;
 mod output;
 mod show;
 mod stop;
@@ -19,14 +20,19 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // Before there is any thread: the shim of a task forks.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|command| command == "task-shim") {
+        return essaim_runner::shim_main(arguments);
+    }
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    match run(&cli.command) {
+    match run(&cli) {
         Ok(exit) => exit.into(),
         Err(error) => {
             eprintln!("essaim: {}", essaim_agent::chain(error.as_ref()));
@@ -35,9 +41,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> anyhow::Result<Exit> {
-    match command {
-        Command::Node(args) => node::node(args),
+fn run(cli: &Cli) -> anyhow::Result<Exit> {
+    match &cli.command {
+        Command::Node(args) => match &args.command {
+            Some(command) => operate::node(command, &cli.host),
+            None => node::node(args),
+        },
+        Command::Operate(command) => operate::operate(command, &cli.host),
+        Command::Completions { shell } => Ok(operate::completions(*shell)),
         Command::Check(args) => check::check(args),
         Command::Status(args) => look::status(args),
         Command::Verify(args) => Ok(look::verify(args)),

@@ -4,18 +4,32 @@ use crate::args::{CleanArgs, NodeArgs, Pace};
 use crate::output::{Exit, print};
 use anyhow::Context;
 use essaim_agent::holder::HolderLauncher;
+use essaim_agent::startup::cgroup2_mount;
 use essaim_agent::{
-    AgentOptions, CleanOptions, GossipOptions, GossipPace, StateDir, chain, clean, fresh_keys, run_agent,
+    AgentOptions, CleanOptions, GossipOptions, GossipPace, Keys, Source, StateDir, chain, clean, fresh_keys,
+    run_agent,
 };
+use essaim_daemon::{DaemonOptions, run_daemon};
 use essaim_model::NodeName;
-use std::path::absolute;
+use std::path::{Path, absolute};
+use std::time::Duration;
 
-/// Runs the agent until it is told to end.
+/// Runs the node until it is told to end.
 pub(crate) fn node(args: &NodeArgs) -> anyhow::Result<Exit> {
+    match &args.catalog {
+        Some(catalog) => follow(args, catalog),
+        None => join_in(args),
+    }
+}
+
+/// As the data plane of a catalog in a file.
+fn follow(args: &NodeArgs, catalog: &Path) -> anyhow::Result<Exit> {
+    let name = args
+        .name
+        .as_deref()
+        .context("--catalog needs --name, this node's in the catalog")?;
     let options = AgentOptions {
-        node: NodeName::new(&args.name)?,
-        // Others look at them from other folders.
-        catalog: absolute(&args.catalog)?,
+        node: NodeName::new(name)?,
         uplinks: args.uplink.clone(),
         bpf_root: absolute(&args.bpf_root)?,
         cgroup: args.cgroup.as_ref().map(absolute).transpose()?,
@@ -23,12 +37,67 @@ pub(crate) fn node(args: &NodeArgs) -> anyhow::Result<Exit> {
         holder: HolderLauncher::default(),
         gossip: gossip(args)?,
     };
+    // Others look at it from other folders.
+    let source = Source::File(absolute(catalog)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    runtime.block_on(run_agent(options))?;
+    runtime.block_on(run_agent(options, source))?;
     Ok(Exit::Done)
+}
+
+/// The group of the tasks; not `tasks`, which is a file in groups of version 1.
+const TASK_GROUP: &str = "run";
+
+/// As a node of a cluster, once it is in one.
+fn join_in(args: &NodeArgs) -> anyhow::Result<Exit> {
+    let hostname = match &args.name {
+        Some(name) => name.clone(),
+        None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
+    };
+    let cgroup = args.cgroup.as_ref().map(absolute).transpose()?;
+    let task_cgroup = match (&args.task_cgroup, &cgroup) {
+        (Some(given), _) => given.clone(),
+        (None, Some(cgroup)) => {
+            let mount = cgroup2_mount()?;
+            let inside = cgroup.strip_prefix(&mount);
+            inside
+                .with_context(|| format!("{} is not below {}", cgroup.display(), mount.display()))?
+                .join(TASK_GROUP)
+        }
+        (None, None) => Path::new("essaim").join(TASK_GROUP),
+    };
+    let state_dir = StateDir::new(absolute(&args.state.state_dir)?);
+    let options = DaemonOptions {
+        hostname,
+        uplinks: args.uplink.clone(),
+        bpf_root: absolute(&args.bpf_root)?,
+        cgroup,
+        task_cgroup,
+        data_dir: absolute(&args.data_dir)?,
+        api: args
+            .api
+            .as_ref()
+            .map_or_else(|| Ok(state_dir.path().join("api.sock")), absolute)?,
+        state_dir,
+        pace: pace(args),
+        labels: args.labels.clone(),
+        holder: HolderLauncher::default(),
+    };
+    let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;
+    let ended = runtime.block_on(run_daemon(options));
+    // What waits for a disk or a kernel that does not answer is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    ended?;
+    Ok(Exit::Done)
+}
+
+fn pace(args: &NodeArgs) -> GossipPace {
+    match args.gossip_pace {
+        Pace::Usual => GossipPace::Usual,
+        Pace::Fast => GossipPace::Fast,
+    }
 }
 
 fn gossip(args: &NodeArgs) -> anyhow::Result<Option<GossipOptions>> {
@@ -36,11 +105,8 @@ fn gossip(args: &NodeArgs) -> anyhow::Result<Option<GossipOptions>> {
         return Ok(None);
     };
     Ok(Some(GossipOptions {
-        keys: absolute(keys)?,
-        pace: match args.gossip_pace {
-            Pace::Usual => GossipPace::Usual,
-            Pace::Fast => GossipPace::Fast,
-        },
+        keys: Keys::File(absolute(keys)?),
+        pace: pace(args),
     }))
 }
 

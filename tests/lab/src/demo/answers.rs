@@ -38,8 +38,9 @@ impl Answers {
     }
 
     /// Checks that exactly these tasks answered.
-    pub(crate) fn came_from(&self, tasks: &[&str]) -> anyhow::Result<()> {
+    pub(crate) fn came_from(&self, tasks: &[impl AsRef<str>]) -> anyhow::Result<()> {
         let found: Vec<_> = self.by_task.keys().map(String::as_str).collect();
+        let tasks: Vec<_> = tasks.iter().map(AsRef::as_ref).collect();
         ensure!(
             found == tasks,
             "answers came from {}, expected {}",

@@ -49,15 +49,16 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
     }
     remove_when_interrupted(prefix.clone())?;
     println!(
-        "Three nodes (n1, n2, n3) and a client (c1) on one underlay; services web (3 tasks, port 8080 published)"
+        "Three machines (n1, n2, n3) and a client (c1) on one underlay, with nothing on them. They become a cluster of"
     );
-    println!("and api (2 tasks, not published) on the dual-stack overlay network app.\n");
+    println!(
+        "three managers; services web (port 8080 published) and api run on the dual-stack overlay network app.\n"
+    );
     print!("{}", heading());
     let mut report = Report::default();
-    let scene = report.step("make the nodes, start an agent in each, start the tasks", || {
+    let scene = report.step("three empty machines, a daemon on each", || {
         let scene = Scene::build(prefix.clone())?;
-        let told = scene.told();
-        Ok((scene, told))
+        Ok((scene, "each waits for swarm init or swarm join".to_owned()))
     });
     let up = scene.and_then(|scene| {
         steps::show(&scene, &mut report);
@@ -67,7 +68,7 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
         if args.keep {
             return Some(scene);
         }
-        report.step("essaim clean on every node leaves nothing of it", || {
+        report.step("swarm leave and essaim clean leave nothing of it", || {
             Ok(((), scene.clean()?))
         });
         None

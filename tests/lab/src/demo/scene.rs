@@ -1,92 +1,81 @@
-//! The demo's cluster with its two services.
+//! The demo's cluster, from empty machines on.
 
 use super::answers::Answers;
-use crate::{CatalogBuilder, Cluster, ClusterBuilder, Family, Prefix, netns};
+use crate::{Cluster, ClusterBuilder, Family, PlacedTask, Prefix, netns};
 use anyhow::{Context as _, ensure};
-use essaim_model::Port;
+use serde_json::Value;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 /// The port that web is published at.
 pub(super) const PUBLISHED: u16 = 8080;
 
-/// The client outside of the cluster.
+/// The client outside.
 pub(super) const CLIENT: &str = "c1";
 
-/// How long agents may take to apply a catalog.
-const READY: Duration = Duration::from_secs(30);
-
-/// Where tasks run: web one on each node, api on two.
-const TASKS: [(&str, &str); 5] = [
-    ("web", "n1"),
-    ("web", "n2"),
-    ("web", "n3"),
-    ("api", "n1"),
-    ("api", "n2"),
-];
-
-/// A cluster that runs web and api.
+/// Three machines, and what came of them.
 pub(super) struct Scene {
     cluster: Cluster,
-    catalog: CatalogBuilder,
-    /// The nodes' interfaces before the agents came.
+    /// The nodes' interfaces before the daemons came.
     interfaces: BTreeMap<String, BTreeSet<String>>,
+    /// The tasks that run, by service.
+    tasks: RefCell<BTreeMap<String, Vec<PlacedTask>>>,
 }
 
 impl Scene {
-    /// Makes it.
+    /// Three machines with nothing on them but a daemon that is in no cluster.
     pub(super) fn build(prefix: Prefix) -> anyhow::Result<Self> {
-        let cluster = ClusterBuilder::new().prefix(prefix).gossip(true).build()?;
-        let mut catalog = cluster.catalog()?;
-        catalog.network("app")?;
-        catalog
-            .service("web", &["app"])?
-            .ports
-            .push(Port::new(PUBLISHED, 80));
-        catalog.service("api", &["app"])?;
-        let mut tasks = Vec::new();
-        for (service, node) in TASKS {
-            let task = catalog.task(service, node)?;
-            cluster.add_task(node, &task)?;
-            tasks.push(task);
-        }
+        let cluster = ClusterBuilder::new().prefix(prefix).build()?;
         let interfaces = cluster
             .nodes()
             .map(|node| Ok((node.to_owned(), interfaces(&cluster, node)?)))
             .collect::<anyhow::Result<_>>()?;
-        cluster.write_catalog(&mut catalog)?;
-        cluster.spawn_agents()?;
-        cluster.wait_ready(READY)?;
-        tasks.iter().try_for_each(|task| cluster.start_whoami(task))?;
+        cluster.spawn_nodes()?;
         Ok(Self {
             cluster,
-            catalog,
             interfaces,
+            tasks: RefCell::default(),
         })
     }
 
-    /// What it is, in a line.
-    pub(super) fn told(&self) -> String {
-        let tasks = self
-            .catalog
-            .catalog()
-            .services
-            .iter()
-            .flat_map(|service| &service.tasks);
-        let places: Vec<_> = tasks.map(|task| format!("{}@{}", task.id, task.node)).collect();
-        places.join(" ")
-    }
-
-    /// The nodes' names.
+    /// The nodes that run.
     pub(super) fn nodes(&self) -> Vec<String> {
-        self.cluster.nodes().map(str::to_owned).collect()
+        let runs = |node: &&str| self.cluster.agent_runs(node).unwrap_or(false);
+        self.cluster.nodes().filter(runs).map(str::to_owned).collect()
     }
 
     /// The cluster.
     pub(super) fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Runs an operator's command at a node that runs.
+    pub(super) fn operate(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let nodes = self.nodes();
+        let node = nodes.first().context("no node runs")?;
+        self.cluster.operate(node, arguments)
+    }
+
+    /// Waits until so many tasks of a service run; says where.
+    pub(super) fn settle(&self, service: &str, count: usize) -> anyhow::Result<String> {
+        let nodes = self.nodes();
+        let node = nodes.first().context("no node runs")?;
+        let placed = self.cluster.wait_running(node, service, count)?;
+        let told: Vec<String> = placed
+            .iter()
+            .map(|task| format!("{}@{}", task.name, task.node))
+            .collect();
+        self.tasks.borrow_mut().insert(service.to_owned(), placed);
+        Ok(told.join(" "))
+    }
+
+    /// The names of a service's tasks.
+    pub(super) fn names(&self, service: &str) -> Vec<String> {
+        let tasks = self.tasks.borrow();
+        let tasks = tasks.get(service).into_iter().flatten();
+        tasks.map(|task| task.name.clone()).collect()
     }
 
     /// Where a client outside reaches web through a node.
@@ -99,15 +88,32 @@ impl Scene {
 
     /// Where tasks reach a service.
     pub(super) fn vip(&self, service: &str, family: Family) -> anyhow::Result<String> {
-        Ok(format!(
-            "http://{}/",
-            SocketAddr::new(self.catalog.vip(service, "app", family)?, 80)
-        ))
+        let nodes = self.nodes();
+        let node = nodes.first().context("no node runs")?;
+        let found = self.cluster.api(node, &format!("/services/{service}"))?;
+        let vips = found.pointer("/Endpoint/VirtualIPs").and_then(Value::as_array);
+        let vips = vips
+            .into_iter()
+            .flatten()
+            .filter_map(|vip| vip.get("Addr")?.as_str()?.split('/').next());
+        let mut vips = vips.filter_map(|vip| vip.parse::<IpAddr>().ok());
+        let vip = vips.find(|vip| vip.is_ipv6() == (family == Family::V6));
+        let vip = vip.with_context(|| format!("{service} has no virtual address of {family}"))?;
+        Ok(format!("http://{}/", SocketAddr::new(vip, 80)))
     }
 
     /// The address of a task.
     pub(super) fn task_address(&self, task: &str, family: Family) -> anyhow::Result<IpAddr> {
-        self.catalog.task_address(task, "app", family)
+        let tasks = self.tasks.borrow();
+        let mut tasks = tasks.values().flatten();
+        let found = tasks.find(|found| found.name == task);
+        let found = found.with_context(|| format!("no task {task} runs"))?;
+        let addresses = found
+            .addresses
+            .iter()
+            .filter_map(|address| address.parse::<IpAddr>().ok());
+        let address = { addresses }.find(|address| address.is_ipv6() == (family == Family::V6));
+        address.with_context(|| format!("{task} has no address of {family}"))
     }
 
     /// Fetches a URL so many times with curl, each time over a new connection.
@@ -123,15 +129,17 @@ impl Scene {
         Ok(answers)
     }
 
-    /// Runs `essaim clean` on every node, with the agent ended first, and checks what is left.
+    /// Has every node that runs leave the cluster, and checks what is left.
     pub(super) fn clean(&self) -> anyhow::Result<String> {
         for node in self.nodes() {
+            self.cluster.operate(&node, &["swarm", "leave", "--force"])?;
+            self.cluster.left(&node)?;
             self.cluster.stop_agent(&node)?;
             self.cluster.essaim(&node, &["clean"])?.ok()?;
             let (before, after) = (self.interfaces.get(&node), interfaces(&self.cluster, &node)?);
             ensure!(
                 before == Some(&after),
-                "{node} has the interfaces {}, before the agent came it had {}",
+                "{node} has the interfaces {}, before the daemon came it had {}",
                 listed(&after),
                 before.map(listed).unwrap_or_default()
             );
@@ -152,7 +160,7 @@ impl Scene {
         Ok("no interface, nft table or pin is left".to_owned())
     }
 
-    /// Shows the agents' logs.
+    /// Shows the daemons' logs.
     pub(super) fn print_logs(&self) {
         self.cluster.print_logs();
     }
@@ -165,10 +173,8 @@ impl Scene {
     /// How to look round.
     pub(super) fn look_round(&self) -> String {
         let enter = |name: &str| {
-            format!(
-                "nsenter --net={}",
-                netns::path(&self.cluster.netns(name)).display()
-            )
+            let netns = self.cluster.room(name).map(|room| room.netns).unwrap_or_default();
+            format!("nsenter --net={}", netns::path(&netns).display())
         };
         let essaim = |node: &str, command: &str, more: &str| {
             let program = self.cluster.binary("essaim");
@@ -198,7 +204,22 @@ impl Scene {
                 format!("{} curl http://{}:{PUBLISHED}/", enter(CLIENT), address("n2")),
             ),
             ("as a task", format!("{} curl {vip}", enter("web.1"))),
-            ("what a node knows", essaim("n1", "status", "")),
+            (
+                "the operator",
+                format!(
+                    "export ESSAIM_HOST=unix://{}; {} service ls",
+                    self.cluster.api_socket("n1").display(),
+                    self.cluster.binary("essaim").display()
+                ),
+            ),
+            (
+                "docker's own client",
+                format!(
+                    "docker -H unix://{} service ls",
+                    self.cluster.api_socket("n1").display()
+                ),
+            ),
+            ("what a node's data plane knows", essaim("n1", "status", "")),
             ("what it hears", essaim("n1", "monitor", "")),
             ("whether it is so", essaim("n1", "verify", "")),
             (
@@ -210,11 +231,7 @@ impl Scene {
                 ),
             ),
             (
-                "change the catalog",
-                format!("$EDITOR {}", self.cluster.catalog_file("n1").display()),
-            ),
-            (
-                "the agent's log",
+                "the daemon's log",
                 format!("tail -f {}", self.cluster.log_file("n1").display()),
             ),
             ("take it down", "scripts/demo --down".to_owned()),

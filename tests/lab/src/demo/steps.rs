@@ -3,9 +3,10 @@
 use super::Report;
 use super::answers::Answers;
 use super::scene::{CLIENT, PUBLISHED, Scene};
-use crate::Family;
 use crate::peer::LoadReport;
-use anyhow::ensure;
+use crate::{Family, Running, eventually};
+use anyhow::{Context as _, ensure};
+use std::time::{Duration, Instant};
 
 /// Requests through each node.
 const REQUESTS: usize = 40;
@@ -13,19 +14,46 @@ const REQUESTS: usize = 40;
 /// Requests for the spread.
 const SPREAD: usize = 300;
 
-/// How long the load runs while a task is stopped, and after that.
-const LOAD_SECONDS: &str = "2";
+/// From the begin of a load to the moment when all nodes know that one is gone, a request's patience included.
+const DETECTED: Duration = Duration::from_secs(8);
 
-/// The task that is stopped, and its node.
-const STOPPED: (&str, &str) = ("web.2", "n2");
+/// The networks' subnets, so that the addresses in the demo's output can be told apart.
+const SUBNETS: [&str; 4] = ["--subnet", "10.42.1.0/24", "--subnet", "fd42:1::/64"];
 
-/// Shows everything.
+/// Shows everything that the cluster does, from the machines up.
 pub(super) fn show(scene: &Scene, report: &mut Report) {
+    report.step("essaim swarm init on n1, swarm join on n2 and n3", || form(scene));
+    report.step("essaim network create, service create: web and api", || {
+        create(scene)
+    });
+    traffic(scene, report);
+    report.step("essaim service scale web=5", || scale(scene));
+    report.step("every node sends to the new tasks", || {
+        through_all(scene, "n3", &scene.names("web"))
+    });
+    report.step("a rolling update of web under load", || update(scene));
+    report.step("the power of the leader's node fails under load", || {
+        power_off(scene)
+    });
+    for family in Family::BOTH {
+        for node in scene.nodes() {
+            report.step(&format!("curl: client to web through {node}, {family}"), || {
+                through(scene, &node, family, &scene.names("web"))
+            });
+        }
+    }
+    report.step("the cluster can still be changed: scale web=3", || shrink(scene));
+    report.step("essaim verify on every node that runs", || verify(scene));
+}
+
+/// Every way to the services.
+fn traffic(scene: &Scene, report: &mut Report) {
     let nodes = scene.nodes();
+    let tasks = scene.names("web");
     for family in Family::BOTH {
         for node in &nodes {
             report.step(&format!("curl: client to web through {node}, {family}"), || {
-                through(scene, node, family, &ALL)
+                through(scene, node, family, &tasks)
             });
         }
         report.step(
@@ -36,48 +64,194 @@ pub(super) fn show(scene: &Scene, report: &mut Report) {
             &format!("busybox wget and nc: client to web through n1, {family}"),
             || busybox(scene, family),
         );
-        for (task, node) in ["web.1", "web.2", "web.3"].iter().zip(&nodes) {
+        if let Some(task) = tasks.first() {
+            report.step(&format!("curl: {task} to the VIP of api, {family}"), || {
+                east_west(scene, task, family)
+            });
+            report.step(&format!("curl: {task} to api by its name, {family}"), || {
+                by_name(scene, task, family)
+            });
             report.step(
-                &format!("curl: {task} on {node} to the VIP of api, {family}"),
-                || east_west(scene, task, family),
+                &format!("curl: {task} to the VIP of web, its own service, {family}"),
+                || own_vip(scene, task, family),
             );
         }
-        for (task, node) in ["web.1", "web.2", "web.3"].iter().zip(&nodes) {
-            report.step(
-                &format!("curl: {task} on {node} to api by its name, {family}"),
-                || by_name(scene, task, family),
-            );
-        }
-        report.step(
-            &format!("curl: web.1 to the VIP of web, its own service, {family}"),
-            || own_vip(scene, family),
-        );
     }
     report.step("curl: n3 itself to its published port at 127.0.0.1", || {
         loopback(scene)
     });
-    let (task, node) = STOPPED;
-    report.step(
-        &format!("essaim stop {task} on {node} under load through {node}"),
-        || stop(scene),
-    );
-    for family in Family::BOTH {
-        for node in &nodes {
-            report.step(
-                &format!("curl: client to web through {node} without {task}, {family}"),
-                || through(scene, node, family, &["web.1", "web.3"]),
-            );
-        }
-    }
-    report.step("essaim verify on every node", || verify(scene));
 }
 
-/// The tasks of web.
-const ALL: [&str; 3] = ["web.1", "web.2", "web.3"];
+fn form(scene: &Scene) -> Shown {
+    let begun = Instant::now();
+    scene.cluster().form(3)?;
+    // So that the end of a leader's node is known after 12 s in place of 30.
+    scene.operate(&["swarm", "update", "--dispatcher-heartbeat", "2s"])?;
+    let nodes = scene.operate(&[
+        "node",
+        "ls",
+        "--format",
+        "{{.Hostname}} {{.Status}} {{.ManagerStatus}}",
+    ])?;
+    let nodes: Vec<&str> = nodes.lines().map(str::trim).collect();
+    ensure!(
+        nodes.len() == 3 && nodes.iter().filter(|line| line.ends_with("Leader")).count() == 1,
+        "node ls says {nodes:?}"
+    );
+    Ok(((), format!("{}; {:.1?}", nodes.join(", "), begun.elapsed())))
+}
+
+/// A service of the demo's server.
+fn serve<'a>(scene: &Scene, name: &'a str, more: &[&'a str]) -> anyhow::Result<()> {
+    let server = scene.cluster().binary("essaim-peer").display().to_string();
+    let mut line = vec![
+        "service",
+        "create",
+        "--quiet",
+        "--name",
+        name,
+        "--network",
+        "app",
+        "--hostname",
+        "{{.Service.Name}}.{{.Task.Slot}}",
+        "--update-monitor",
+        "1s",
+        "--stop-grace-period",
+        "5s",
+    ];
+    line.extend(more);
+    line.extend(["host", &server, "whoami", "--udp", "7", "--tcp-echo", "7"]);
+    scene.operate(&line).map(drop)
+}
+
+fn create(scene: &Scene) -> Shown {
+    let begun = Instant::now();
+    let line = [
+        &["network", "create", "--driver", "overlay", "--ipv6"][..],
+        &SUBNETS,
+        &["app"],
+    ]
+    .concat();
+    scene.operate(&line)?;
+    let published = format!("{PUBLISHED}:80");
+    serve(scene, "web", &["--replicas", "3", "--publish", &published])?;
+    serve(scene, "api", &["--replicas", "2", "--detach"])?;
+    let told = format!("{} {}", scene.settle("web", 3)?, scene.settle("api", 2)?);
+    Ok(((), format!("{told}; {:.1?}", begun.elapsed())))
+}
+
+fn scale(scene: &Scene) -> Shown {
+    let begun = Instant::now();
+    scene.operate(&["service", "scale", "--detach", "web=5"])?;
+    let told = scene.settle("web", 5)?;
+    Ok(((), format!("{told}; {:.1?}", begun.elapsed())))
+}
+
+fn shrink(scene: &Scene) -> Shown {
+    scene.operate(&["service", "scale", "--detach", "web=3"])?;
+    let told = scene.settle("web", 3)?;
+    let nodes = scene.nodes();
+    let node = nodes.first().map_or("n1", String::as_str);
+    through_all(scene, node, &scene.names("web"))?;
+    Ok(((), told))
+}
+
+/// Answers of all tasks, and of no other, from the first moment on that all have the plan.
+fn through_all(scene: &Scene, node: &str, tasks: &[String]) -> Shown {
+    let begun = Instant::now();
+    let target = scene.edge(node, Family::V4)?;
+    let answers = eventually(Duration::from_secs(10), "all tasks answer", || {
+        let answers = scene.curls(CLIENT, &target, REQUESTS)?;
+        answers.came_from(tasks)?;
+        Ok(answers)
+    })?;
+    Ok(((), format!("{answers}; {:.1?}", begun.elapsed())))
+}
+
+/// A load that goes on until it is stopped.
+fn load(scene: &Scene, node: &str) -> anyhow::Result<Running> {
+    let target = scene.edge(node, Family::V4)?;
+    let load = scene.cluster().start_load(CLIENT, &target, 4, 2, 60)?;
+    // The load is under way once curl, which takes longer to start, has its answer.
+    scene.curls(CLIENT, &target, 1)?;
+    Ok(load)
+}
+
+fn update(scene: &Scene) -> Shown {
+    let load = load(scene, "n2")?;
+    let begun = Instant::now();
+    scene.operate(&[
+        "service",
+        "update",
+        "--quiet",
+        "--update-parallelism",
+        "2",
+        "--env-add",
+        "VERSION=2",
+        "web",
+    ])?;
+    let took = begun.elapsed();
+    scene.settle("web", 5)?;
+    let report: LoadReport = load.stop()?.json()?;
+    ensure!(report.ok > 0, "the load did not run");
+    ensure!(
+        report.failed == 0,
+        "{} of {} failed: {:?}",
+        report.failed,
+        report.ok + report.failed,
+        report.failures
+    );
+    Ok((
+        (),
+        format!("{} requests meanwhile, none failed; {took:.1?}", report.ok),
+    ))
+}
+
+/// The leader's node is gone from one moment to the next; what it served is lost, and nothing else.
+fn power_off(scene: &Scene) -> Shown {
+    let leader = scene.cluster().leader()?;
+    let others: Vec<String> = scene.nodes().into_iter().filter(|node| *node != leader).collect();
+    let edge = others.first().context("no other node runs")?;
+    let load = load(scene, edge)?;
+    let begun = Instant::now();
+    scene.cluster().power_off(&leader)?;
+    let next = eventually(Duration::from_secs(10), "another manager leads", || {
+        let next = scene.cluster().leader()?;
+        ensure!(next != leader, "nobody does");
+        Ok(next)
+    })?;
+    let led = begun.elapsed();
+    scene.cluster().wait_down(edge, &leader)?;
+    let told = scene.settle("web", 5)?;
+    scene.settle("api", 2)?;
+    let moved = begun.elapsed();
+    let report: LoadReport = load.stop()?.json()?;
+    let last = report
+        .failures
+        .iter()
+        .map(|failure| failure.at_ms)
+        .max()
+        .unwrap_or(0);
+    ensure!(report.ok > 0, "the load did not run");
+    ensure!(
+        u128::from(last) <= DETECTED.as_millis(),
+        "a request failed {last} ms after the load began: {:?}",
+        report.failures
+    );
+    Ok((
+        (),
+        format!(
+            "{leader} is off; {next} leads after {led:.1?}; {told} after {moved:.1?}; {} of {} requests failed, all \
+             before the others knew",
+            report.failed,
+            report.ok + report.failed
+        ),
+    ))
+}
 
 type Shown = anyhow::Result<((), String)>;
 
-fn through(scene: &Scene, node: &str, family: Family, tasks: &[&str]) -> Shown {
+fn through(scene: &Scene, node: &str, family: Family, tasks: &[String]) -> Shown {
     let client = scene.cluster().address(CLIENT, family)?;
     let answers = scene.curls(CLIENT, &scene.edge(node, family)?, REQUESTS)?;
     answers.came_from(tasks)?;
@@ -114,7 +288,7 @@ fn spread(scene: &Scene, family: Family) -> Shown {
         );
         (0..*count).try_for_each(|_| answers.add(&line))?;
     }
-    answers.came_from(&ALL)?;
+    answers.came_from(&scene.names("web"))?;
     // Five standard deviations of a fair draw.
     answers.spread_within(0.4)?;
     Ok(((), answers.to_string()))
@@ -138,7 +312,7 @@ fn busybox(scene: &Scene, family: Family) -> Shown {
 
 fn east_west(scene: &Scene, task: &str, family: Family) -> Shown {
     let answers = scene.curls(task, &scene.vip("api", family)?, REQUESTS)?;
-    answers.came_from(&["api.1", "api.2"])?;
+    answers.came_from(&scene.names("api"))?;
     let own = scene.task_address(task, family)?;
     answers.saw_client(own)?;
     Ok(((), format!("{answers}; {task} seen as {own}")))
@@ -168,48 +342,16 @@ fn by_name(scene: &Scene, task: &str, family: Family) -> Shown {
     Ok(((), answers.to_string()))
 }
 
-fn own_vip(scene: &Scene, family: Family) -> Shown {
-    let answers = scene.curls("web.1", &scene.vip("web", family)?, REQUESTS)?;
-    answers.came_from(&ALL)?;
+fn own_vip(scene: &Scene, task: &str, family: Family) -> Shown {
+    let answers = scene.curls(task, &scene.vip("web", family)?, REQUESTS)?;
+    answers.came_from(&scene.names("web"))?;
     Ok(((), answers.to_string()))
 }
 
 fn loopback(scene: &Scene) -> Shown {
     let answers = scene.curls("n3", &format!("http://127.0.0.1:{PUBLISHED}/"), REQUESTS)?;
-    answers.came_from(&ALL)?;
+    answers.came_from(&scene.names("web"))?;
     Ok(((), answers.to_string()))
-}
-
-fn stop(scene: &Scene) -> Shown {
-    let (task, node) = STOPPED;
-    let target = scene.edge(node, Family::V4)?;
-    let load = scene.cluster().start_peer(
-        CLIENT,
-        &[
-            "load",
-            "--target",
-            &target,
-            "--connections",
-            "4",
-            "--interval-ms",
-            "2",
-            "--seconds",
-            LOAD_SECONDS,
-        ],
-    )?;
-    // The load is under way once curl, which takes longer to start, has its answer.
-    scene.curls(CLIENT, &target, 1)?;
-    scene.cluster().essaim(node, &["stop", task])?.ok()?;
-    let report: LoadReport = load.finish()?.json()?;
-    ensure!(report.ok > 0, "the load did not run");
-    ensure!(
-        report.failed == 0,
-        "{} of {} failed: {:?}",
-        report.failed,
-        report.ok + report.failed,
-        report.failures
-    );
-    Ok(((), format!("{} requests meanwhile, none failed", report.ok)))
 }
 
 fn verify(scene: &Scene) -> Shown {

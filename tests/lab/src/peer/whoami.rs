@@ -23,6 +23,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long requests in flight may take after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long a client may take to close after the server has.
+const CLOSE: Duration = Duration::from_secs(5);
+
 /// How much of a body is sent at a time.
 const CHUNK: usize = 64 * 1024;
 
@@ -73,6 +76,10 @@ impl Server {
             eprintln!("connection of {} broke: {error}", self.peer);
         }
         let _ = stream.shutdown().await;
+        // What is sent is on its way until the client closes too; with the last process goes the network namespace.
+        let mut rest = [0; 1024];
+        let closed = async { while stream.read(&mut rest).await.is_ok_and(|length| length > 0) {} };
+        let _ = tokio::time::timeout(CLOSE, closed).await;
     }
 
     async fn requests(&self, stream: &mut TcpStream) -> std::io::Result<()> {

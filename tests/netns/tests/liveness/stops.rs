@@ -17,7 +17,7 @@ fn site() -> anyhow::Result<Site> {
 
 /// Every task is replaced, as in a rolling update with the successor first, and the agent of its node killed after that.
 #[test]
-fn a_rolling_replacement_with_agents_killed_meanwhile_breaks_next_to_nothing() -> anyhow::Result<()> {
+fn a_rolling_replacement_with_agents_killed_meanwhile_breaks_nothing() -> anyhow::Result<()> {
     let mut site = site()?;
     let mut load = Load::start(&site, &["n1", "n3"], 6)?;
     for (task, node, successor_on) in [
@@ -46,9 +46,7 @@ fn a_rolling_replacement_with_agents_killed_meanwhile_breaks_next_to_nothing() -
         load.all_live()
             .with_context(|| format!("after the restart of the agent of {node}"))?;
     }
-    // While nodes take a new set of tasks one after the other, a packet may be handed on between two that disagree, and
-    // the walk along a slot's owners goes by their order: some one in five runs resets one request of thousands.
-    load.end_with_at_most(1)
+    load.end_without_failure()
 }
 
 #[test]

@@ -1,0 +1,20 @@
+//! Clusters with managers: the real daemon on every node, driven by the operator's commands.
+//!
+//! The scenarios are those of swarmkit's own integration suite, and what users of Swarm ask of each feature.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, its helpers too, and tells what it measured"
+)]
+
+mod certificates;
+mod changes;
+mod leaders;
+mod members;
+mod networks;
+mod recovery;
+mod services;
+mod stage;
+mod tasks;
