@@ -5,9 +5,10 @@ use crate::quorum::{self, QuorumLoss};
 use crate::settings::{LEASE, REACHABLE_WITHIN};
 use crate::status::{Reachability, Status};
 use crate::types::{Member, NodeId, Types};
-use openraft::ChangeMembers;
+use openraft::{ChangeMembers, RaftMetrics};
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::metrics::WaitError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -230,7 +231,18 @@ impl<S: StateMachine> RaftHandle<S> {
         loop {
             let changed = self.inner.raft.change_membership(change.clone(), keep);
             let error = match timeout_at(deadline, changed).await {
-                Ok(Ok(_)) => return Ok(()),
+                Ok(Ok(done)) => {
+                    // The status is told a moment after the change is done, and who asked goes by the status next.
+                    let told = |metrics: &RaftMetrics<Types>| {
+                        metrics.membership_config.log_id().is_some_and(|at| at >= done.log_id)
+                    };
+                    let wait = self.inner.raft.wait(Some(CHANGE_TIMEOUT));
+                    return match wait.metrics(told, "the changed membership is told").await {
+                        Ok(_) => Ok(()),
+                        Err(WaitError::Timeout(..)) => Err(ChangeError::Unknown),
+                        Err(WaitError::ShuttingDown) => Err(self.has_stopped()),
+                    };
+                }
                 Ok(Err(RaftError::APIError(error))) => refused(error),
                 Ok(Err(RaftError::Fatal(_))) => self.has_stopped(),
                 Err(_) => ChangeError::Unknown,
