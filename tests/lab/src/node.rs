@@ -42,7 +42,7 @@ impl Cluster {
 
     /// Where a node's API listens.
     pub fn api_socket(&self, node: &str) -> PathBuf {
-        self.state_dir(node).join("api.sock")
+        self.state_dir(node).join("docker.sock")
     }
 
     /// Starts a node's daemon, and waits until its API answers.

@@ -36,8 +36,10 @@ mod socket;
 mod swarm;
 mod system;
 mod tasks;
+mod tls;
 
 pub use engine::{Engine, EngineError, ErrorKind, Local, LocalState, LogStream};
 pub use essaim_manager::authority::Rotate;
 pub use server::{Listen, serve};
 pub use socket::{Socket, SocketError};
+pub use tls::{TlsError, TlsFiles, TlsSocket};

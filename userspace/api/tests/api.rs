@@ -26,3 +26,5 @@ mod streams;
 mod swarm;
 #[path = "api/tasks.rs"]
 mod tasks;
+#[path = "api/tls.rs"]
+mod tls;

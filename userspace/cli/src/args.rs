@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use essaim_client::HostArgs;
 use essaim_model::TaskId;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -182,9 +182,21 @@ pub(crate) struct NodeArgs {
         conflicts_with = "catalog"
     )]
     pub(crate) data_dir: PathBuf,
-    /// Where the API listens; `api.sock` in the state directory where it is not given.
+    /// Where the API listens; `docker.sock` in the state directory where it is not given.
     #[arg(long, value_name = "FILE", conflicts_with = "catalog")]
     pub(crate) api: Option<PathBuf>,
+    /// Where it listens on TCP, too, for clients that show a certificate, such as 192.0.2.1:2376.
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "catalog", requires_all = ["api_ca", "api_cert", "api_key"])]
+    pub(crate) api_tcp: Option<SocketAddr>,
+    /// The authorities of its clients' certificates (PEM).
+    #[arg(long = "tlscacert", value_name = "FILE", requires = "api_tcp")]
+    pub(crate) api_ca: Option<PathBuf>,
+    /// The certificate that it shows them (PEM).
+    #[arg(long = "tlscert", value_name = "FILE", requires = "api_tcp")]
+    pub(crate) api_cert: Option<PathBuf>,
+    /// The key of that certificate (PEM).
+    #[arg(long = "tlskey", value_name = "FILE", requires = "api_tcp")]
+    pub(crate) api_key: Option<PathBuf>,
     /// A label of this node's engine, for constraints on engine.labels.
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label, conflicts_with = "catalog")]
     pub(crate) labels: Vec<(String, String)>,

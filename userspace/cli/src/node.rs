@@ -7,15 +7,17 @@ use essaim_agent::holder::HolderLauncher;
 use essaim_agent::startup::cgroup2_mount;
 use essaim_agent::{
     AgentOptions, CleanOptions, GossipOptions, GossipPace, Keys, Source, StateDir, chain, clean, fresh_keys,
-    run_agent,
+    raise_descriptor_limit, run_agent,
 };
-use essaim_daemon::{DaemonOptions, run_daemon};
+use essaim_daemon::{DaemonOptions, TlsFiles, run_daemon};
 use essaim_model::NodeName;
+use std::net::SocketAddr;
 use std::path::{Path, absolute};
 use std::time::Duration;
 
 /// Runs the node until it is told to end.
 pub(crate) fn node(args: &NodeArgs) -> anyhow::Result<Exit> {
+    raise_descriptor_limit();
     match &args.catalog {
         Some(catalog) => follow(args, catalog),
         None => join_in(args),
@@ -79,7 +81,8 @@ fn join_in(args: &NodeArgs) -> anyhow::Result<Exit> {
         api: args
             .api
             .as_ref()
-            .map_or_else(|| Ok(state_dir.path().join("api.sock")), absolute)?,
+            .map_or_else(|| Ok(state_dir.path().join("docker.sock")), absolute)?,
+        api_tcp: api_tcp(args),
         state_dir,
         pace: pace(args),
         labels: args.labels.clone(),
@@ -91,6 +94,16 @@ fn join_in(args: &NodeArgs) -> anyhow::Result<Exit> {
     runtime.shutdown_timeout(Duration::from_secs(2));
     ended?;
     Ok(Exit::Done)
+}
+
+/// All are given or none.
+fn api_tcp(args: &NodeArgs) -> Option<(SocketAddr, TlsFiles)> {
+    let files = TlsFiles {
+        authority: args.api_ca.clone()?,
+        certificate: args.api_cert.clone()?,
+        key: args.api_key.clone()?,
+    };
+    Some((args.api_tcp?, files))
 }
 
 fn pace(args: &NodeArgs) -> GossipPace {

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::host::Endpoint;
+use crate::tls::server_name;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -12,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
 
 /// The newest API version that is spoken here.
 const NEWEST: (u32, u32) = (1, 47);
@@ -162,6 +164,13 @@ impl Client {
             Endpoint::Tcp(address) => {
                 self.exchange(TcpStream::connect(address).await.map_err(connect)?, request)
                     .await
+            }
+            Endpoint::Tls { address, files } => {
+                let connector = TlsConnector::from(files.config()?);
+                let name = server_name(address)?;
+                let stream = TcpStream::connect(address).await.map_err(connect)?;
+                let stream = connector.connect(name, stream).await.map_err(connect)?;
+                self.exchange(stream, request).await
             }
         }
     }

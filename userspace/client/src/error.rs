@@ -21,6 +21,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Certificates or keys do not serve; nothing was done.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
     /// The connection broke; whether the request was done is not known.
     #[error("the connection to the daemon at {host} broke")]
     Http {

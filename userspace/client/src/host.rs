@@ -1,19 +1,34 @@
 //! Where the daemon is.
 
+use crate::tls::TlsFiles;
 use std::path::PathBuf;
 
 /// Where the daemon is if nothing says otherwise.
-pub const DEFAULT_HOST: &str = "unix:///run/essaim/api.sock";
+pub const DEFAULT_HOST: &str = "unix:///run/essaim/docker.sock";
 /// The port of `tcp://` without one.
 const DEFAULT_PORT: u16 = 2375;
+/// The same with TLS.
+const DEFAULT_TLS_PORT: u16 = 2376;
 
 /// Where the daemon is, as given on the command line.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct HostArgs {
     /// Daemon to speak to, `unix:///PATH` or `tcp://HOST[:PORT]`; else `$ESSAIM_HOST`, `$DOCKER_HOST` or
-    /// `unix:///run/essaim/api.sock`
+    /// `unix:///run/essaim/docker.sock`
     #[arg(short = 'H', long = "host", value_name = "HOST")]
     host: Option<String>,
+    /// Use TLS for `tcp://` and check who the daemon is; so does `$DOCKER_TLS_VERIFY`
+    #[arg(long = "tlsverify")]
+    tls: bool,
+    /// The authorities of the daemon's certificate; else `ca.pem` in `$DOCKER_CERT_PATH` or `~/.docker`
+    #[arg(long = "tlscacert", value_name = "FILE", requires = "tls")]
+    authority: Option<PathBuf>,
+    /// The certificate to show; else `cert.pem` there
+    #[arg(long = "tlscert", value_name = "FILE", requires = "tls")]
+    certificate: Option<PathBuf>,
+    /// Its key; else `key.pem` there
+    #[arg(long = "tlskey", value_name = "FILE", requires = "tls")]
+    key: Option<PathBuf>,
 }
 
 impl HostArgs {
@@ -21,6 +36,7 @@ impl HostArgs {
     pub fn new(host: impl Into<String>) -> Self {
         Self {
             host: Some(host.into()),
+            ..Self::default()
         }
     }
 
@@ -29,13 +45,34 @@ impl HostArgs {
     /// # Errors
     /// The place is not of a form that is understood.
     pub fn endpoint(&self, variable: impl Fn(&str) -> Option<String>) -> Result<Endpoint, HostError> {
-        let given = |name| variable(name).filter(|host| !host.is_empty());
+        let given = |name| variable(name).filter(|value: &String| !value.is_empty());
         let host = self
             .host
             .clone()
             .or_else(|| given("ESSAIM_HOST"))
             .or_else(|| given("DOCKER_HOST"));
-        Endpoint::parse(host.as_deref().unwrap_or(DEFAULT_HOST))
+        let tls = (self.tls || given("DOCKER_TLS_VERIFY").is_some()).then(|| self.files(given));
+        let endpoint = Endpoint::parse(host.as_deref().unwrap_or(DEFAULT_HOST), tls)?;
+        match endpoint {
+            Endpoint::Unix(_) if self.tls => Err(HostError::NoTls {
+                found: endpoint.to_string(),
+            }),
+            endpoint => Ok(endpoint),
+        }
+    }
+
+    /// Where docker has them, too.
+    fn files(&self, given: impl Fn(&'static str) -> Option<String>) -> TlsFiles {
+        let folder = given("DOCKER_CERT_PATH").map(PathBuf::from).unwrap_or_else(|| {
+            let home = given("HOME").unwrap_or_else(|| "/".to_owned());
+            PathBuf::from(home).join(".docker")
+        });
+        let file = |named: &Option<PathBuf>, name| named.clone().unwrap_or_else(|| folder.join(name));
+        TlsFiles {
+            authority: file(&self.authority, "ca.pem"),
+            certificate: file(&self.certificate, "cert.pem"),
+            key: file(&self.key, "key.pem"),
+        }
     }
 }
 
@@ -46,19 +83,35 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// A host and port; plain text, so only for trusted networks.
     Tcp(String),
+    /// A host and port, where both sides show certificates.
+    Tls {
+        /// The host and port.
+        address: String,
+        /// What is shown and asked for.
+        files: TlsFiles,
+    },
 }
 
 /// A daemon's place that is not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--host is \"{found}\", expected unix:///PATH or tcp://HOST[:PORT]")]
-pub struct HostError {
-    /// What was given.
-    pub found: String,
+pub enum HostError {
+    /// It is no place.
+    #[error("--host is \"{found}\", expected unix:///PATH or tcp://HOST[:PORT]")]
+    Place {
+        /// What was given.
+        found: String,
+    },
+    /// TLS is for TCP.
+    #[error("--tlsverify is given and the daemon is at {found}, expected tcp://HOST[:PORT]")]
+    NoTls {
+        /// Where the daemon is.
+        found: String,
+    },
 }
 
 impl Endpoint {
-    fn parse(host: &str) -> Result<Self, HostError> {
-        let refused = || HostError {
+    fn parse(host: &str, tls: Option<TlsFiles>) -> Result<Self, HostError> {
+        let refused = || HostError::Place {
             found: host.to_owned(),
         };
         let (scheme, rest) = host.split_once("://").ok_or_else(refused)?;
@@ -75,9 +128,14 @@ impl Endpoint {
                     .and_then(|port| port.strip_prefix(':'))
                 {
                     Some(port) => port.parse::<u16>().map_err(|_| refused())?,
+                    None if tls.is_some() => DEFAULT_TLS_PORT,
                     None => DEFAULT_PORT,
                 };
-                Ok(Self::Tcp(format!("{}:{port}", authority.host())))
+                let address = format!("{}:{port}", authority.host());
+                Ok(match tls {
+                    Some(files) => Self::Tls { address, files },
+                    None => Self::Tcp(address),
+                })
             }
             _ => Err(refused()),
         }
@@ -88,7 +146,7 @@ impl std::fmt::Display for Endpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp(address) => write!(f, "tcp://{address}"),
+            Self::Tcp(address) | Self::Tls { address, .. } => write!(f, "tcp://{address}"),
         }
     }
 }
@@ -114,8 +172,48 @@ mod tests {
             ("", None),
         ];
         for (text, expected) in cases {
-            assert_eq!(Endpoint::parse(text).ok(), expected, "{text}");
+            assert_eq!(Endpoint::parse(text, None).ok(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn tls_is_asked_for_by_flag_or_variable_and_takes_dockers_files() {
+        let variables = |name: &str| match name {
+            "DOCKER_TLS_VERIFY" => Some("1".to_owned()),
+            "DOCKER_CERT_PATH" => Some("/certs".to_owned()),
+            _ => None,
+        };
+        let files = |folder: &str| TlsFiles {
+            authority: format!("{folder}/ca.pem").into(),
+            certificate: format!("{folder}/cert.pem").into(),
+            key: format!("{folder}/key.pem").into(),
+        };
+        let tls = |address: &str, folder: &str| Endpoint::Tls {
+            address: address.to_owned(),
+            files: files(folder),
+        };
+        let args = HostArgs::new("tcp://h");
+        assert_eq!(args.endpoint(variables), Ok(tls("h:2376", "/certs")));
+        assert_eq!(args.endpoint(|_| None), Ok(Endpoint::Tcp("h:2375".to_owned())));
+        let asked = HostArgs { tls: true, ..args };
+        let home = |name: &str| (name == "HOME").then(|| "/home/o".to_owned());
+        assert_eq!(asked.endpoint(home), Ok(tls("h:2376", "/home/o/.docker")));
+        let named = HostArgs {
+            key: Some("/k.pem".into()),
+            ..asked
+        };
+        let Ok(Endpoint::Tls { files, .. }) = named.endpoint(variables) else {
+            panic!("no TLS");
+        };
+        assert_eq!(
+            (files.key, files.certificate),
+            ("/k.pem".into(), "/certs/cert.pem".into())
+        );
+        // The variable is for all of a shell's daemons, the flag for this one.
+        let unix = HostArgs::new("unix:///d");
+        assert_eq!(unix.endpoint(variables), Ok(Endpoint::Unix("/d".into())));
+        let refused = HostArgs { tls: true, ..unix }.endpoint(variables);
+        assert!(matches!(refused, Err(HostError::NoTls { .. })), "{refused:?}");
     }
 
     #[test]

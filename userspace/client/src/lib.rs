@@ -34,6 +34,7 @@ mod swarm;
 mod table;
 mod tasks;
 mod template;
+mod tls;
 
 pub use clap_complete::Shell;
 pub use command::{Command, completions, run, run_node};
@@ -46,3 +47,4 @@ pub use node::NodeCommand;
 pub use service::ServiceCommand;
 pub use swarm::SwarmCommand;
 pub use template::TemplateError;
+pub use tls::{TlsError, TlsFiles};

@@ -25,12 +25,15 @@ mod plane;
 use engine::Daemon;
 use essaim_agent::holder::HolderLauncher;
 use essaim_agent::{GossipPace, StateDir, StateDirError};
-use essaim_api::{Socket, SocketError};
+pub use essaim_api::TlsFiles;
+use essaim_api::{Socket, SocketError, TlsError, TlsSocket};
 use essaim_node::{Node, NodeError, NodeOptions};
 use essaim_runner::RunnerError;
 use kept::KeptError;
 use parts::Parts;
 use plane::Plane;
+use std::future::pending;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,6 +57,8 @@ pub struct DaemonOptions {
     pub data_dir: PathBuf,
     /// Where the API listens.
     pub api: PathBuf,
+    /// Where it listens on TCP, too, and by which files it knows its clients.
+    pub api_tcp: Option<(SocketAddr, TlsFiles)>,
     /// How soon a node that does not answer is down.
     pub pace: GossipPace,
     /// Labels of the engine, which constraints can ask for.
@@ -77,6 +82,9 @@ pub enum DaemonError {
     /// The API's socket does not serve.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The API cannot be served on TCP.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Tasks cannot be run here.
     #[error("this machine cannot run tasks")]
     Runner(#[from] RunnerError),
@@ -94,6 +102,10 @@ pub async fn run_daemon(options: DaemonOptions) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let socket = Socket::bind(&options.api)?;
+    let on_tcp = match &options.api_tcp {
+        Some((address, files)) => Some(TlsSocket::bind(*address, files).await?),
+        None => None,
+    };
     let options = Arc::new(options);
     let parts = Arc::new(Parts::default());
     let node = Node::open(NodeOptions {
@@ -107,7 +119,8 @@ pub async fn run_daemon(options: DaemonOptions) -> Result<(), DaemonError> {
     let api = socket.path().to_owned();
     tracing::info!(hostname = options.hostname, api = %api.display(), version = env!("CARGO_PKG_VERSION"), "node started");
     tokio::select! {
-        () = essaim_api::serve(socket, daemon, std::future::pending()) => {}
+        () = essaim_api::serve(socket, daemon.clone(), pending()) => {}
+        () = serve_on_tcp(on_tcp, daemon) => {}
         () = follow => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -116,4 +129,11 @@ pub async fn run_daemon(options: DaemonOptions) -> Result<(), DaemonError> {
     node.shutdown().await;
     plane.close().await;
     Ok(())
+}
+
+async fn serve_on_tcp(socket: Option<TlsSocket>, daemon: Daemon) {
+    match socket {
+        Some(socket) => essaim_api::serve(socket, daemon, pending()).await,
+        None => pending().await,
+    }
 }

@@ -5,10 +5,10 @@ use crate::quorum::{self, QuorumLoss};
 use crate::settings::{LEASE, REACHABLE_WITHIN};
 use crate::status::{Reachability, Status};
 use crate::types::{Member, NodeId, Types};
-use openraft::{ChangeMembers, RaftMetrics};
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::metrics::WaitError;
+use openraft::{ChangeMembers, RaftMetrics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -234,7 +234,10 @@ impl<S: StateMachine> RaftHandle<S> {
                 Ok(Ok(done)) => {
                     // The status is told a moment after the change is done, and who asked goes by the status next.
                     let told = |metrics: &RaftMetrics<Types>| {
-                        metrics.membership_config.log_id().is_some_and(|at| at >= done.log_id)
+                        metrics
+                            .membership_config
+                            .log_id()
+                            .is_some_and(|at| at >= done.log_id)
                     };
                     let wait = self.inner.raft.wait(Some(CHANGE_TIMEOUT));
                     return match wait.metrics(told, "the changed membership is told").await {
