@@ -9,6 +9,7 @@ mod checks;
 mod clean;
 mod complaints;
 pub mod control;
+mod descriptors;
 pub mod event;
 mod follow;
 pub mod holder;
@@ -35,6 +36,7 @@ mod watchers;
 
 pub use clean::{CleanError, CleanOptions, DEFAULT_BPF_ROOT, clean};
 pub use complaints::{Complaints, News, chain};
+pub use descriptors::raise_descriptor_limit;
 pub use follow::{CatalogRefused, Follower, Plan};
 pub use look::{LookError, Offline};
 pub use members::{GossipOptions, Keys, KeysError, MembersError, Pace as GossipPace, fresh_keys, read_keys};

@@ -5,7 +5,7 @@ use crate::request::Request;
 use crate::{Engine, EngineError, ErrorKind, route, system};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http_body_util::{BodyExt, BodyStream, LengthLimitError, Limited, StreamBody};
+use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -17,8 +17,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -26,8 +25,11 @@ use tokio::time::{sleep, timeout};
 const MAX_BODY: usize = 4 << 20;
 /// How long requests may still take once the server is to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
-/// Most connections at a time; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 1024;
+/// Most connections at a time; more wait to be accepted. Far more than clients are, since each that says nothing keeps its
+/// place for a minute.
+const MAX_CONNECTIONS: usize = 8192;
+/// Most bytes of all requests' bodies at a time; a request whose body finds no room is refused.
+const MAX_BODIES: usize = 256 << 20;
 /// How long to wait after a connection could not be accepted: the process may be out of descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -47,6 +49,14 @@ impl Patience {
     };
 }
 
+/// What a connection has to keep to.
+#[derive(Clone, Debug)]
+struct Limits {
+    patience: Patience,
+    /// A permit for each byte of the bodies that all connections hold.
+    bodies: Arc<Semaphore>,
+}
+
 /// What accepts connections.
 pub trait Listen: Send {
     /// A connection.
@@ -56,27 +66,12 @@ pub trait Listen: Send {
     fn accept(&mut self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
 }
 
-impl Listen for UnixListener {
-    type Connection = tokio::net::UnixStream;
-
-    async fn accept(&mut self) -> io::Result<Self::Connection> {
-        Ok(Self::accept(self).await?.0)
-    }
-}
-
-impl Listen for TcpListener {
-    type Connection = tokio::net::TcpStream;
-
-    async fn accept(&mut self) -> io::Result<Self::Connection> {
-        Ok(Self::accept(self).await?.0)
-    }
-}
-
 /// Serves the API until `stop`; then no more connections are accepted, streams end, and requests that are under way have a
 /// few seconds to end.
 pub async fn serve<E: Engine>(mut listener: impl Listen, engine: E, stop: impl Future<Output = ()> + Send) {
     let (stopping, stopped) = watch::channel(false);
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let bodies = Arc::new(Semaphore::new(MAX_BODIES));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
@@ -90,9 +85,10 @@ pub async fn serve<E: Engine>(mut listener: impl Listen, engine: E, stop: impl F
             Some(ended) = connections.join_next() => report(ended),
             (place, accepted) = accepted => match accepted {
                 Ok(connection) => {
+                    let limits = Limits { patience: Patience::USUAL, bodies: bodies.clone() };
                     let (engine, stopped) = (engine.clone(), stopped.clone());
                     connections.spawn(async move {
-                        connection_of(connection, engine, stopped, Patience::USUAL).await;
+                        connection_of(connection, engine, stopped, limits).await;
                         drop(place);
                     });
                 }
@@ -128,16 +124,17 @@ async fn connection_of<E: Engine>(
     connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     engine: E,
     stopped: watch::Receiver<bool>,
-    patience: Patience,
+    limits: Limits,
 ) {
     let mut stop = stopped.clone();
+    let head_within = limits.patience.head;
     let service = service_fn(move |request| {
-        let (engine, stopped) = (engine.clone(), stopped.clone());
-        async move { Ok::<_, Infallible>(reply(&engine, request, stopped, patience).await) }
+        let (engine, stopped, limits) = (engine.clone(), stopped.clone(), limits.clone());
+        async move { Ok::<_, Infallible>(reply(&engine, request, stopped, &limits).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience.head)
+        .header_read_timeout(head_within)
         .serve_connection(TokioIo::new(connection), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
@@ -159,12 +156,13 @@ async fn reply<E: Engine>(
     engine: &E,
     request: http::Request<Incoming>,
     stopped: watch::Receiver<bool>,
-    patience: Patience,
+    limits: &Limits,
 ) -> Reply {
     let (head, body) = request.into_parts();
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
-    let mut reply = match body_of(body, patience).await {
-        Ok(body) => match Request::new(head, body) {
+    let mut reply = match body_of(body, limits).await {
+        // Its room is given back when the request is answered.
+        Ok((body, _room)) => match Request::new(head, body) {
             Ok(request) => route::answer(engine, &request).await,
             Err(refused) => error(&refused),
         },
@@ -181,25 +179,52 @@ enum BodyError {
     TooSlow,
 }
 
-async fn body_of(body: Incoming, patience: Patience) -> Result<Bytes, BodyError> {
-    let too_large = || {
-        BodyError::Refused(EngineError {
-            kind: ErrorKind::TooLarge,
-            message: format!("the request's body is too large, expected at most {MAX_BODY} bytes"),
-        })
-    };
+async fn body_of(body: Incoming, limits: &Limits) -> Result<(Bytes, OwnedSemaphorePermit), BodyError> {
     // A declared length is refused before anything is read.
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    match timeout(patience.body, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(BodyError::Refused(EngineError::invalid(format_args!(
-            "the request's body cannot be read: {error}"
-        )))),
+    match timeout(limits.patience.body, read(body, &limits.bodies)).await {
+        Ok(read) => read,
         Err(_) => Err(BodyError::TooSlow),
     }
+}
+
+async fn read(
+    mut body: Incoming,
+    bodies: &Arc<Semaphore>,
+) -> Result<(Bytes, OwnedSemaphorePermit), BodyError> {
+    let full = |_| {
+        BodyError::Refused(EngineError::unavailable(
+            "the requests that are under way are too large together, try again in a while",
+        ))
+    };
+    let mut room = bodies.clone().try_acquire_many_owned(0).map_err(full)?;
+    let mut collected = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            BodyError::Refused(EngineError::invalid(format_args!(
+                "the request's body cannot be read: {error}"
+            )))
+        })?;
+        // Trailers say nothing here.
+        let Ok(data) = frame.into_data() else { continue };
+        if collected.len() + data.len() > MAX_BODY {
+            return Err(too_large());
+        }
+        // Less than MAX_BODY.
+        let more = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        room.merge(bodies.clone().try_acquire_many_owned(more).map_err(full)?);
+        collected.extend_from_slice(&data);
+    }
+    Ok((collected.into(), room))
+}
+
+fn too_large() -> BodyError {
+    BodyError::Refused(EngineError {
+        kind: ErrorKind::TooLarge,
+        message: format!("the request's body is too large, expected at most {MAX_BODY} bytes"),
+    })
 }
 
 /// An answer after which the connection ends, since the rest of the request is not read.

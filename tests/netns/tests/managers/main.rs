@@ -17,4 +17,5 @@ mod networks;
 mod recovery;
 mod services;
 mod stage;
+mod storm;
 mod tasks;

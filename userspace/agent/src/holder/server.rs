@@ -6,9 +6,9 @@ use super::protocol::{
     DESCRIPTORS_PER_MESSAGE, HOLDER_PROTOCOL, HolderIdentity, Label, Refusal, Reply, Request,
 };
 use super::sockets::hold;
+use crate::descriptors::raise_descriptor_limit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -76,15 +76,6 @@ pub fn serve_holder(path: &Path, ready: impl FnOnce()) -> Result<(), HoldError> 
     }
     ready();
     serve(&listener, &mut kept)
-}
-
-/// Every held port is a descriptor; the soft limit is made for programs that call `select`.
-fn raise_descriptor_limit() {
-    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
 }
 
 fn serve(listener: &Listener, kept: &mut Kept) -> Result<(), HoldError> {

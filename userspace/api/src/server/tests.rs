@@ -58,9 +58,12 @@ impl Engine for Nothing {
 #[tokio::test]
 async fn clients_that_are_too_slow_are_left() {
     const SHORT: Duration = Duration::from_millis(50);
-    let patience = Patience {
-        head: SHORT,
-        body: SHORT,
+    let limits = Limits {
+        patience: Patience {
+            head: SHORT,
+            body: SHORT,
+        },
+        bodies: Arc::new(Semaphore::new(MAX_BODIES)),
     };
     let (_running, stopped) = watch::channel(false);
     for (sent, begins) in [
@@ -74,7 +77,7 @@ async fn clients_that_are_too_slow_are_left() {
         ("GET /_ping HTTP/1.1\r\nhost: a\r\n\r\n", "HTTP/1.1 200"),
     ] {
         let (mut ours, theirs) = duplex(1 << 16);
-        let served = tokio::spawn(connection_of(theirs, Nothing, stopped.clone(), patience));
+        let served = tokio::spawn(connection_of(theirs, Nothing, stopped.clone(), limits.clone()));
         ours.write_all(sent.as_bytes()).await.unwrap();
         let mut answer = String::new();
         let read = timeout(Duration::from_secs(20), ours.read_to_string(&mut answer)).await;
@@ -83,4 +86,48 @@ async fn clients_that_are_too_slow_are_left() {
         assert!(answer.starts_with(begins), "{sent:?}: {answer:?}");
         served.await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn bodies_that_wait_for_their_end_take_no_more_than_their_room() {
+    const ROOM: usize = 1000;
+    let limits = Limits {
+        patience: Patience::USUAL,
+        bodies: Arc::new(Semaphore::new(ROOM)),
+    };
+    let (_running, stopped) = watch::channel(false);
+    let post = |length: usize, sent: usize| {
+        format!(
+            "POST /nonsense HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n{}",
+            "x".repeat(sent)
+        )
+    };
+    let connect = |sent: String| {
+        let (mut ours, theirs) = duplex(1 << 16);
+        let served = tokio::spawn(connection_of(theirs, Nothing, stopped.clone(), limits.clone()));
+        async move {
+            ours.write_all(sent.as_bytes()).await.unwrap();
+            (ours, served)
+        }
+    };
+    let status = async |stream: &mut tokio::io::DuplexStream| {
+        let mut start = [0; 12];
+        let read = timeout(Duration::from_secs(20), stream.read_exact(&mut start)).await;
+        read.unwrap().unwrap();
+        String::from_utf8_lossy(&start[9..]).into_owned()
+    };
+    let (stalled, served) = connect(post(900, 800)).await;
+    let taken = async {
+        while limits.bodies.available_permits() != ROOM - 800 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), taken).await.unwrap();
+    let (mut small, _served) = connect(post(200, 200)).await;
+    assert_eq!(status(&mut small).await, "404");
+    let (mut large, _served) = connect(post(201, 201)).await;
+    assert_eq!(status(&mut large).await, "503");
+    drop(stalled);
+    timeout(Duration::from_secs(20), served).await.unwrap().unwrap();
+    assert_eq!(limits.bodies.available_permits(), ROOM);
 }

@@ -2,7 +2,7 @@
 
 use super::SetupError;
 use crate::Ulimit;
-use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 fn resource(name: &str) -> Option<Resource> {
     Some(match name {
@@ -25,8 +25,15 @@ fn resource(name: &str) -> Option<Resource> {
     })
 }
 
-/// Sets them on this process, and so on all that it starts.
+/// What programs that call `select` can take; others raise it themselves, up to the hard limit.
+const OPEN_FILES: u64 = 1024;
+
+/// Sets them on this process, and so on all that it starts. The node's own limit of open files is not the tasks'.
 pub(super) fn set(limits: &[Ulimit]) -> Result<(), SetupError> {
+    let (_, hard) =
+        getrlimit(Resource::RLIMIT_NOFILE).map_err(SetupError::io("read the limit of open files"))?;
+    setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES.min(hard), hard)
+        .map_err(SetupError::io("set the limit of open files"))?;
     for limit in limits {
         let Ulimit { name, soft, hard } = limit;
         let resource = resource(name).ok_or_else(|| SetupError::new(format!("{name} is no ulimit")))?;

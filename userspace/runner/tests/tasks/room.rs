@@ -4,6 +4,7 @@ use crate::rig::Rig;
 use essaim_runner::{
     Capability, EtcFile, Exit, Mount, MountSource, NetworkNamespace, Propagation, Root, Runner as _, Ulimit,
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::fs;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +89,17 @@ async fn a_task_runs_as_who_where_and_with_what_it_is_told() {
         said.replace("SigIgn:\t0000000180000000", "SigIgn:\t0000000000000000"),
         expected
     );
+    rig.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nodes_own_limit_of_open_files_is_not_the_tasks() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let rig = Rig::new();
+    let (record, said) = rig.run("task", rig.shell("task", "ulimit -Sn; ulimit -Hn")).await;
+    assert_eq!(record.exit, Exit::Code { code: 0 }, "{said}");
+    assert_eq!(said, format!("{}\n{hard}\n", hard.min(1024)));
     rig.finish().await;
 }
 
