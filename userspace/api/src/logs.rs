@@ -81,6 +81,8 @@ async fn logs(
         until,
         follow,
         streams,
+        resume: Vec::new(),
+        round: 0,
     };
     let lines = engine.logs(subscription).await?;
     let kind = match (request.version >= TELLS_KIND, is_raw) {

@@ -5,6 +5,7 @@ use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::fmt;
+use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::X509Certificate;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
@@ -182,6 +183,22 @@ impl Certificate {
                 .and_then(|text| NodeId::new(text).map_err(|error| error.to_string()))
                 .map_err(wrong)?,
         })
+    }
+
+    /// The DNS names that it is valid for.
+    pub(crate) fn dns_names(&self) -> Result<Vec<String>, CertificateError> {
+        let names = self.with_x509(|x509| {
+            let extension = x509.subject_alternative_name().ok().flatten();
+            let names = extension
+                .iter()
+                .flat_map(|extension| &extension.value.general_names);
+            let names = names.filter_map(|name| match name {
+                GeneralName::DNSName(name) => Some((*name).to_owned()),
+                _ => None,
+            });
+            names.collect()
+        })?;
+        Ok(names)
     }
 
     /// The subject as text, for a message; short, and without control characters.

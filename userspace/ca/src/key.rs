@@ -143,25 +143,31 @@ impl PartialEq for PrivateKey {
 
 impl Eq for PrivateKey {}
 
-/// Private keys in the replicated store: base64 of their DER.
-pub(crate) mod as_base64 {
+/// Private keys in the replicated store: base64 of their DER, or nothing where the key is elsewhere.
+pub(crate) mod maybe_as_base64 {
     use super::PrivateKey;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use zeroize::Zeroizing;
 
-    pub(crate) fn serialize<S: Serializer>(key: &PrivateKey, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&Zeroizing::new(STANDARD.encode(key.to_der())))
+    #[expect(clippy::ref_option, reason = "as serde hands it over")]
+    pub(crate) fn serialize<S: Serializer>(key: &Option<PrivateKey>, to: S) -> Result<S::Ok, S::Error> {
+        match key {
+            Some(key) => to.serialize_str(&Zeroizing::new(STANDARD.encode(key.to_der()))),
+            None => to.serialize_none(),
+        }
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<PrivateKey, D::Error> {
-        let text = Zeroizing::new(String::deserialize(from)?);
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PrivateKey>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(from)?.map(Zeroizing::new) else {
+            return Ok(None);
+        };
         // The library's own error would quote the text.
         let Ok(der) = STANDARD.decode(&*text).map(Zeroizing::new) else {
             return Err(D::Error::custom("a private key is not base64"));
         };
-        PrivateKey::from_der(&der).map_err(D::Error::custom)
+        PrivateKey::from_der(&der).map(Some).map_err(D::Error::custom)
     }
 }
 

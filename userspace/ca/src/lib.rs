@@ -95,13 +95,15 @@ pub use life::{
     BACKDATE, LEAST_ROOT_LIFE, LifeError, NodeLife, RENEWAL_GRACE, ROOT_LIFE, RenewalBackoff, renewal_moment,
 };
 pub use link::{
-    Admit, Callee, LinkError, LiveIdentity, client_config, joining_client_config, peer_of, refusal_of,
-    root_fetch_client_config, server_config,
+    Admit, Callee, LinkError, LiveIdentity, client_config, external_client_config, joining_client_config,
+    peer_of, refusal_of, root_fetch_client_config, server_config,
 };
 pub use peer::{Peer, Refusal};
 pub use renewal::{ExpiredRenewal, RenewalRefusal};
 pub use root::{Root, RootError};
-pub use rotation::{DesiredRoot, FinishError, Issued, RootCa, RotateError, RotateOutcome, Rotation, TlsInfo};
+pub use rotation::{
+    DesiredRoot, FinishError, ForeignError, Issued, RootCa, RotateError, RotateOutcome, Rotation, TlsInfo,
+};
 pub use seal::{DataKeys, OpenError, Sealer, TooLong};
 pub use store::{CERTIFICATE_FILE, Found, IdentityStore, KEY_FILE, StoreError, TRUST_FILE};
 pub use time::Timestamp;

@@ -7,7 +7,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, CommonState, OtherError, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, CommonState, OtherError, RootCertStore, ServerConfig, SignatureScheme};
 use std::sync::{Arc, PoisonError, RwLock};
 use verifiers::{ClientVerifier, ServerVerifier, Trust};
 
@@ -193,6 +193,27 @@ pub fn client_config(
     time: Arc<dyn TimeProvider>,
 ) -> Result<ClientConfig, LinkError> {
     let config = client_builder(&live.provider, Trust::Live(live.clone()), time)?
+        .with_client_cert_resolver(live.clone());
+    Ok(not_resumed(config))
+}
+
+/// The TLS configuration towards a certificate authority elsewhere, which is no node: mutual TLS 1.3, the server's
+/// certificate valid for its host's name and of one of these roots.
+///
+/// # Errors
+/// The TLS library refuses.
+pub fn external_client_config(
+    live: &Arc<LiveIdentity>,
+    trust: &TrustBundle,
+    time: Arc<dyn TimeProvider>,
+) -> Result<ClientConfig, LinkError> {
+    let mut roots = RootCertStore::empty();
+    for root in trust.roots() {
+        roots.add(root.der().clone())?;
+    }
+    let config = ClientConfig::builder_with_details(live.provider.clone(), time)
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(roots)
         .with_client_cert_resolver(live.clone());
     Ok(not_resumed(config))
 }

@@ -72,17 +72,23 @@ pub enum RootError {
         /// What the verifier says.
         source: Refusal,
     },
+    /// Its key is with an authority elsewhere.
+    #[error("the key of the root {subject} is with an authority elsewhere, expected it here")]
+    NoKey {
+        /// The certificate's subject.
+        subject: String,
+    },
     /// The library refuses to write a certificate.
     #[error("no certificate can be written: {0}")]
     Write(&'static str),
 }
 
-/// A root certificate with its private key.
+/// A root certificate with its private key, or without it where an authority elsewhere has that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
     certificate: Certificate,
-    #[serde(with = "crate::key::as_base64")]
-    key: PrivateKey,
+    #[serde(with = "crate::key::maybe_as_base64", default)]
+    key: Option<PrivateKey>,
 }
 
 impl Root {
@@ -100,7 +106,7 @@ impl Root {
         };
         Ok(Self {
             certificate: Certificate::from_der(written.der())?,
-            key,
+            key: Some(key),
         })
     }
 
@@ -112,8 +118,21 @@ impl Root {
     pub fn from_pem(certificate: &str, key: &str, now: Timestamp) -> Result<Self, RootError> {
         let certificate = Certificate::from_pem(certificate)?;
         let root = Self {
-            key: PrivateKey::from_pem(key)?,
+            key: Some(PrivateKey::from_pem(key)?),
             certificate,
+        };
+        root.check(now)?;
+        Ok(root)
+    }
+
+    /// Takes a root whose key an authority elsewhere has, after the same checks as far as they need no key.
+    ///
+    /// # Errors
+    /// See [`RootError`].
+    pub fn without_key(certificate: Certificate, now: Timestamp) -> Result<Self, RootError> {
+        let root = Self {
+            certificate,
+            key: None,
         };
         root.check(now)?;
         Ok(root)
@@ -121,7 +140,8 @@ impl Root {
 
     fn check(&self, now: Timestamp) -> Result<(), RootError> {
         let subject = self.certificate.subject_text();
-        if self.key.public_key() != self.certificate.public_key() {
+        let other = |key: &PrivateKey| key.public_key() != self.certificate.public_key();
+        if self.key.as_ref().is_some_and(other) {
             return Err(RootError::KeyMismatch { subject });
         }
         let (self_signed, problem) = self
@@ -150,6 +170,9 @@ impl Root {
         let Ok(own) = SubjectPublicKeyInfo::from_der(self.certificate.public_key()) else {
             return Err(RootError::Write("for this kind of key"));
         };
+        if self.key.is_none() {
+            return Ok(());
+        }
         // Any node's name will do: the certificate is thrown away.
         let somebody = Subject {
             cluster_id: ClusterId::new(&"0".repeat(25)).map_err(|_| RootError::Write("for a node"))?,
@@ -170,8 +193,14 @@ impl Root {
         RootDigest::of(&self.certificate)
     }
 
+    /// Whether its key is here, so that it can sign here.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    #[cfg(test)]
     pub(crate) fn key(&self) -> &PrivateKey {
-        &self.key
+        self.key.as_ref().unwrap()
     }
 
     /// Issues a node certificate for the key in the request, and verifies it before it is given out.
@@ -206,12 +235,7 @@ impl Root {
         params
             .distinguished_name
             .push(DnType::CommonName, subject.node_id.as_str());
-        let names = [
-            Some(subject.role.unit()),
-            Some(subject.node_id.as_str()),
-            authority_name(subject.role),
-        ];
-        for name in names.into_iter().flatten() {
+        for name in subject.names() {
             let Ok(name) = Ia5String::try_from(name) else {
                 return Err(RootError::Write("for this name"));
             };
@@ -234,6 +258,21 @@ impl Root {
             return Err(RootError::Write("for a node"));
         };
         let issued = Certificate::from_der(written.der())?;
+        self.verifies(&issued, subject, now)
+            .map_err(|source| RootError::Unusable {
+                subject: self.certificate.subject_text(),
+                source,
+            })?;
+        Ok(issued)
+    }
+
+    /// Whether everybody who trusts this root accepts the certificate, at both ends of a link.
+    pub(crate) fn verifies(
+        &self,
+        issued: &Certificate,
+        subject: &Subject,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let trust = TrustBundle::of(self.certificate.clone());
         for end in [End::Client, End::Server] {
             let expected = Expected {
@@ -241,14 +280,9 @@ impl Root {
                 cluster_id: Some(&subject.cluster_id),
                 role: subject.role,
             };
-            trust
-                .verify(&[issued.der().clone()], now, &expected)
-                .map_err(|source| RootError::Unusable {
-                    subject: self.certificate.subject_text(),
-                    source,
-                })?;
+            trust.verify(&[issued.der().clone()], now, &expected)?;
         }
-        Ok(issued)
+        Ok(())
     }
 
     /// A certificate for the other root's name and key, issued by this one: who trusts this one then accepts what the
@@ -284,13 +318,17 @@ impl Root {
     }
 
     fn issuer(&self) -> Result<Issuer<'static, &rcgen::KeyPair>, RootError> {
+        let Some(key) = &self.key else {
+            let subject = self.certificate.subject_text();
+            return Err(RootError::NoKey { subject });
+        };
         let mut params = CertificateParams::default();
         params.distinguished_name = name_of(&self.certificate)?;
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         if let Some(identifier) = key_identifier(&self.certificate)? {
             params.key_identifier_method = KeyIdMethod::PreSpecified(identifier);
         }
-        Ok(Issuer::new(params, self.key.pair()))
+        Ok(Issuer::new(params, key.pair()))
     }
 }
 
@@ -311,10 +349,16 @@ fn serial(entropy: &mut dyn Entropy) -> Result<[u8; 16], EntropyError> {
     Ok(serial)
 }
 
-fn authority_name(role: Role) -> Option<&'static str> {
-    match role {
-        Role::Manager => Some(ROOT_NAME),
-        Role::Worker => None,
+impl Subject {
+    /// The DNS names that its certificate is valid for, as Swarm's.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let authority = match self.role {
+            Role::Manager => Some(ROOT_NAME),
+            Role::Worker => None,
+        };
+        [self.role.unit(), self.node_id.as_str()]
+            .into_iter()
+            .chain(authority)
     }
 }
 

@@ -3,7 +3,10 @@ use crate::csr::CertificateRequest;
 use crate::entropy::{Entropy, EntropyError};
 use crate::life::NodeLife;
 use crate::root::{Root, RootError};
-use crate::{Certificate, Identity, JoinToken, JoinTokens, NodeId, Role, Subject, Timestamp, TokenError};
+use crate::{
+    Certificate, Identity, JoinToken, JoinTokens, NodeId, Refusal, Role, Subject, Timestamp, TokenError,
+};
+use rcgen::PublicKeyData as _;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +64,7 @@ impl Rotation {
 pub enum DesiredRoot {
     /// One that is made here.
     New,
-    /// This one, which the operator gives; see [`Root::from_pem`].
+    /// This one, which the operator gives; see [`Root::from_pem`] and [`Root::without_key`].
     Given(Box<Root>),
 }
 
@@ -70,11 +73,12 @@ pub enum DesiredRoot {
 pub enum RotateOutcome {
     /// A rotation began; one that was under way is replaced by it.
     Started,
-    /// A rotation to this root is under way already; nothing changed.
+    /// A rotation to this root is under way already; nothing changed, but that its key is here now where it was not.
     UnderWay,
     /// The root is the current one: the rotation that was under way is called off.
     CalledOff,
-    /// The root is the current one, and no rotation was under way; nothing changed.
+    /// The root is the current one, and no rotation was under way; nothing changed, but that its key is here now where it
+    /// was not.
     Unchanged,
 }
 
@@ -87,12 +91,40 @@ pub enum RotateError {
     /// It has the key of the current root, so the two could not be told apart.
     #[error("the next root has the same key as the current one, expected a new key")]
     SameKey,
+    /// The current root's key is with an authority elsewhere, so that it signs no other root.
+    #[error(
+        "the key of the current root is with an authority elsewhere, expected it here to sign the next root; give it \
+         with the current certificate first"
+    )]
+    KeyElsewhere,
     /// The current root has expired, so that nobody would accept what it signs.
     #[error("the current root expired at {not_after}; nodes have to join a new cluster")]
     CurrentExpired {
         /// Its end.
         not_after: Timestamp,
     },
+}
+
+/// Why a certificate that an authority elsewhere has issued is not taken; nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ForeignError {
+    /// It is for another key than the request's.
+    #[error("the certificate is for another key than the one requested")]
+    Key,
+    /// It is for another node, role or cluster.
+    #[error("the certificate is for {found}, expected {expected}")]
+    Subject {
+        /// Whom it is for.
+        found: String,
+        /// Whom it was requested for.
+        expected: String,
+    },
+    /// It is not valid for one of the names that nodes are called by.
+    #[error("the certificate is not valid for the name {0}")]
+    Name(String),
+    /// It is not of the root that issues now, or would not be accepted for another reason.
+    #[error("the certificate would not be accepted")]
+    Refused(#[from] Refusal),
 }
 
 /// Why the rotation is not finished; nothing has changed.
@@ -215,6 +247,16 @@ impl RootCa {
         self.rotation.as_ref().map_or(self.root(), Rotation::next)
     }
 
+    /// Whether the root that issues now can do so here; else an authority elsewhere has its key.
+    pub fn issues_here(&self) -> bool {
+        self.signer().has_key()
+    }
+
+    fn signer(&self) -> &Root {
+        let next = self.rotation.as_ref().map(|rotation| &rotation.next);
+        next.unwrap_or(&self.root)
+    }
+
     /// Issues a node's certificate.
     ///
     /// Who the node is and in which role comes from the caller, who has it from the store or the join token, never from
@@ -230,20 +272,53 @@ impl RootCa {
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<Issued, RootError> {
-        let signer = self
-            .rotation
-            .as_ref()
-            .map_or(&self.root, |rotation| &rotation.next);
-        let mut chain = vec![signer.issue(request, subject, life, now, entropy)?];
-        chain.extend(
-            self.rotation
-                .as_ref()
-                .map(|rotation| rotation.cross_signed.clone()),
-        );
-        Ok(Issued {
-            chain,
+        let certificate = self.signer().issue(request, subject, life, now, entropy)?;
+        Ok(self.issued(certificate))
+    }
+
+    /// Takes a certificate that an authority elsewhere has issued with the key of the root that issues now, where it is
+    /// what was requested: for this key and this node, and accepted by all.
+    ///
+    /// # Errors
+    /// See [`ForeignError`].
+    pub fn accept(
+        &self,
+        certificate: Certificate,
+        request: &CertificateRequest,
+        subject: &Subject,
+        now: Timestamp,
+    ) -> Result<Issued, ForeignError> {
+        let signer = self.signer();
+        signer.verifies(&certificate, subject, now)?;
+        if certificate.public_key() != request.public_key().subject_public_key_info() {
+            return Err(ForeignError::Key);
+        }
+        let found = certificate.subject().map_err(Refusal::from)?;
+        if found != *subject {
+            let text = |subject: &Subject| {
+                let Subject {
+                    cluster_id,
+                    role,
+                    node_id,
+                } = subject;
+                format!("the {role} {node_id} of the cluster {cluster_id}")
+            };
+            let (found, expected) = (text(&found), text(subject));
+            return Err(ForeignError::Subject { found, expected });
+        }
+        let names = certificate.dns_names().map_err(Refusal::from)?;
+        if let Some(missing) = subject.names().find(|name| !names.iter().any(|it| it == name)) {
+            return Err(ForeignError::Name(missing.to_owned()));
+        }
+        Ok(self.issued(certificate))
+    }
+
+    fn issued(&self, certificate: Certificate) -> Issued {
+        let cross_signed = self.rotation.as_ref().map(|rotation| &rotation.cross_signed);
+        Issued {
+            chain: [&certificate].into_iter().chain(cross_signed).cloned().collect(),
             trust: self.trust(),
-        })
+        }
     }
 
     /// Begins to replace the root, or starts over with another one; see [`RootCa`].
@@ -261,19 +336,26 @@ impl RootCa {
             DesiredRoot::Given(root) => *root,
         };
         if next.certificate() == self.root() {
+            if next.has_key() {
+                self.root = next;
+            }
             return Ok(match self.rotation.take() {
                 Some(_) => RotateOutcome::CalledOff,
                 None => RotateOutcome::Unchanged,
             });
         }
-        if self
-            .rotation
-            .as_ref()
-            .is_some_and(|rotation| rotation.next() == next.certificate())
+        if let Some(rotation) = &mut self.rotation
+            && rotation.next() == next.certificate()
         {
+            if next.has_key() {
+                rotation.next = next;
+            }
             return Ok(RotateOutcome::UnderWay);
         }
-        if next.key() == self.root.key() {
+        if !self.root.has_key() {
+            return Err(RotateError::KeyElsewhere);
+        }
+        if next.certificate().public_key() == self.root().public_key() {
             return Err(RotateError::SameKey);
         }
         let not_after = self.root().not_after();

@@ -6,13 +6,15 @@
 //! | [`Authority::methods`] | what nodes call managers for: the root, certificates, the way into and out of the consensus |
 //! | [`Authority::lead`] | what the leader sees to: roles, the managers' status, the end of a root's rotation, gossip's keys |
 //!
-//! Any manager issues certificates; who is a node, and in which role, is in the store. A node's object is there before
+//! Any manager issues certificates, or has an authority elsewhere issue them where the cluster's spec names one for the
+//! root that issues; who is a node, and in which role, is in the store. A node's object is there before
 //! its first certificate. A node that is removed goes on a list, which every manager asks before each call of a member
 //! ([`Authority::still_counts`]).
 //!
 //! A refusal is logged with its reason; the caller learns only that it may not.
 
 mod calls;
+mod external;
 mod found;
 mod lead;
 mod private;
@@ -100,8 +102,9 @@ pub fn new_root_ca(
 ) -> Result<RootCa, UpdateClusterError> {
     let given = spec::desired_root(None, spec, None, now)?;
     Ok(match given {
-        Some(DesiredRoot::Given(root)) => RootCa::with_root(*root, entropy)?,
-        Some(DesiredRoot::New) | None => RootCa::create(now, entropy)?,
+        Some(DesiredRoot::Given(root)) if root.has_key() => RootCa::with_root(*root, entropy)?,
+        // One without its key issues nothing yet: the cluster begins with a root of its own, and rotates to it.
+        Some(DesiredRoot::Given(_) | DesiredRoot::New) | None => RootCa::create(now, entropy)?,
     })
 }
 

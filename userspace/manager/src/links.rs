@@ -1,9 +1,10 @@
 use bytes::Bytes;
-use essaim_ca::{Callee, LinkError, LiveIdentity, client_config};
+use essaim_ca::{Callee, LinkError, LiveIdentity, TrustBundle, client_config, external_client_config};
 use essaim_raft::{NodeId, Transport, TransportError};
 use essaim_rpc::{CallError, Client, Code};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use rustls::ClientConfig;
 use rustls::time_provider::TimeProvider;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +30,11 @@ impl Links {
             time,
             clients: Mutex::default(),
         })
+    }
+
+    /// The TLS configuration towards an authority elsewhere, with this manager's own certificate.
+    pub(crate) fn to_external(&self, trust: &TrustBundle) -> Result<ClientConfig, LinkError> {
+        external_client_config(&self.identity, trust, self.time.clone())
     }
 
     /// The client of the manager at an address.

@@ -21,10 +21,12 @@ use essaim_protocol::{
 use essaim_rpc::{CallError, Client, Code, chain};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long `join` waits (Docker: 20 s).
 const JOIN_WITHIN: Duration = Duration::from_secs(20);
+/// After how long a first certificate that could not be issued is asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a new cluster's manager takes to lead, at most.
 const LEAD_WITHIN: Duration = Duration::from_secs(10);
 
@@ -317,25 +319,34 @@ impl Inner {
         Ok(member)
     }
 
-    /// Asks one manager after the other; the address of the one that has issued it.
+    /// Asks one manager after the other; the address of the one that has issued it. Where an authority elsewhere does not
+    /// issue it, they are asked again for as long as a join waits.
     async fn first_certificate(
         &self,
         token: &JoinToken,
         remotes: &[String],
         request: &IssueRequest,
     ) -> Result<(String, IssuedCertificate), NodeError> {
-        let mut failures = Vec::new();
-        for address in remotes {
-            match self.certificate_of(token, address, request).await {
-                Ok(issued) => return Ok((address.clone(), issued)),
-                Err(NodeError::Refused(error)) if error.code != Code::PermissionDenied => {
-                    failures.push(format!("{address}: {error}"));
+        let begun = Instant::now();
+        loop {
+            let (mut failures, mut waits) = (Vec::new(), false);
+            for address in remotes {
+                match self.certificate_of(token, address, request).await {
+                    Ok(issued) => return Ok((address.clone(), issued)),
+                    Err(NodeError::Refused(error)) if error.code != Code::PermissionDenied => {
+                        waits |= error.code == Code::FailedPrecondition;
+                        failures.push(format!("{address}: {error}"));
+                    }
+                    Err(NodeError::Refused(_)) => return Err(NodeError::Token(TokenProblem::Refused)),
+                    Err(error) => return Err(error),
                 }
-                Err(NodeError::Refused(_)) => return Err(NodeError::Token(TokenProblem::Refused)),
-                Err(error) => return Err(error),
             }
+            if !waits || begun.elapsed() >= JOIN_WITHIN {
+                return Err(NodeError::NoManager(failures.join("; ")));
+            }
+            tracing::warn!(why = failures.join("; "), "the first certificate has to wait");
+            sleep(ASK_AGAIN).await;
         }
-        Err(NodeError::NoManager(failures.join("; ")))
     }
 
     async fn certificate_of(

@@ -389,12 +389,12 @@ impl Managers {
         let key = PrivateKey::generate(&mut SystemEntropy).map_err(|error| internal(&error))?;
         let csr = CertificateRequest::new(&key).map_err(|error| internal(&error))?;
         let identity = self.live.current();
-        let here = || match &self.own {
-            Some(own) => own.renew_here(&identity.peer().node_id, &csr),
+        let here = async || match &self.own {
+            Some(own) => own.renew_here(&identity.peer().node_id, &csr).await,
             None => Err(CallError::new(Code::Unavailable, "no manager is known")),
         };
         if self.leads {
-            return here().map(|issued| (key, issued));
+            return here().await.map(|issued| (key, issued));
         }
         let has_expired = self.now() > identity.certificate().not_after();
         let asked = if has_expired {
@@ -409,7 +409,7 @@ impl Managers {
         let issued = match asked {
             Ok(answer) => decode(&answer).map_err(|error| internal(&error))?,
             // A manager that nobody answers goes by its own copy.
-            Err(error) if error.code == Code::Unavailable && self.own.is_some() => here()?,
+            Err(error) if error.code == Code::Unavailable && self.own.is_some() => here().await?,
             Err(error) => return Err(error),
         };
         Ok((key, issued))

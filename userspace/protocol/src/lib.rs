@@ -17,7 +17,8 @@ mod session;
 
 pub use assignment::{Assignment, AssignmentId, Assignments, Basis};
 pub use logs::{
-    LogBatch, LogEnd, LogMessage, LogSelector, LogSource, LogSubscription, LogSubscriptionId, Stream,
+    LogBatch, LogEnd, LogMessage, LogPosition, LogSelector, LogSource, LogSubscription, LogSubscriptionId,
+    Stream,
 };
 pub use membership::{
     CertificateInstalled, IssueRequest, IssuedCertificate, JoinRaft, Leave, OnBehalf, RenewRequest,

@@ -24,6 +24,42 @@ pub struct LogSubscription {
     pub follow: bool,
     /// Which of the streams.
     pub streams: Vec<Stream>,
+    /// Where the reader is already, in the logs of tasks of which it has been sent something. Those go on there, whatever
+    /// `tail` says.
+    pub resume: Vec<LogPosition>,
+    /// How often the node was asked for this before: what it sends says so, and only what answers the last time counts.
+    pub round: u64,
+}
+
+/// A place between two lines of a task's log: after so many of those that were asked for with this timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPosition {
+    /// Whose log.
+    pub task: TaskId,
+    /// The timestamp of the last line before it; 1970 where it is the log's begin.
+    pub timestamp: Timestamp,
+    /// How many lines of this timestamp are before it.
+    pub lines: u64,
+}
+
+impl LogPosition {
+    /// The begin of a task's log.
+    pub fn begin(task: TaskId) -> Self {
+        Self {
+            task,
+            timestamp: Timestamp::UNIX_EPOCH,
+            lines: 0,
+        }
+    }
+
+    /// Goes past a line of this timestamp.
+    pub fn pass(&mut self, timestamp: Timestamp) {
+        if timestamp == self.timestamp {
+            self.lines = self.lines.saturating_add(1);
+        } else {
+            (self.timestamp, self.lines) = (timestamp, 1);
+        }
+    }
 }
 
 /// Whose logs.
@@ -75,6 +111,13 @@ pub struct LogMessage {
 pub struct LogBatch {
     /// Which request it answers.
     pub subscription: LogSubscriptionId,
+    /// And which time that it was asked.
+    pub round: u64,
+    /// Counted up from 0 with each batch: one that is sent twice is taken once.
+    pub number: u64,
+    /// Where the lines of tasks begin, once for each of which only the last ones are sent and more is to come. So a reader's
+    /// place is known before the first line.
+    pub begins: Vec<LogPosition>,
     /// The lines, in the order of each task.
     pub messages: Vec<LogMessage>,
     /// The node has sent all that there is to send, or cannot; then why.

@@ -1,13 +1,14 @@
 //! Logs of this node's tasks, for whoever asked a manager for them.
 
 use crate::session::CALL;
-use essaim_objects::{Data, NodeId, Task, TaskId};
+use essaim_objects::{Data, NodeId, Task, TaskId, Timestamp};
 use essaim_protocol::{
-    LogBatch, LogEnd, LogMessage, LogSelector, LogSource, LogSubscription, Stream, encode, method,
+    LogBatch, LogEnd, LogMessage, LogPosition, LogSelector, LogSource, LogSubscription, LogSubscriptionId,
+    Stream, encode, method,
 };
-use essaim_rpc::{Client, chain};
+use essaim_rpc::{Client, Code, chain};
 use essaim_runner::{LogFollower, LogQuery, LogRecord, LogStream, Runner};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -24,6 +25,7 @@ pub(crate) async fn serve<R: Runner + 'static>(
     subscription: LogSubscription,
 ) {
     let (send, mut lines) = mpsc::channel(MOST);
+    let mut sender = Sender::new(client, &subscription);
     let mut errors = Vec::new();
     let mut known = BTreeSet::new();
     let mut readers = JoinSet::new();
@@ -45,7 +47,7 @@ pub(crate) async fn serve<R: Runner + 'static>(
         tokio::select! {
             biased;
             count = lines.recv_many(&mut batch, MOST) => {
-                if count > 0 && !send_batch(&client, &subscription, std::mem::take(&mut batch), None).await {
+                if count > 0 && !sender.send(std::mem::take(&mut batch), None).await {
                     return;
                 }
             }
@@ -60,30 +62,92 @@ pub(crate) async fn serve<R: Runner + 'static>(
             },
             () = std::future::ready(()), if readers.is_empty() && !subscription.follow => {
                 let error = (!errors.is_empty()).then(|| errors.join("; "));
-                send_batch(&client, &subscription, Vec::new(), Some(LogEnd { error })).await;
+                sender.send(Vec::new(), Some(LogEnd { error })).await;
                 return;
             }
         }
     }
 }
 
-/// Whether it arrived.
-async fn send_batch(
-    client: &Client,
-    subscription: &LogSubscription,
-    messages: Vec<LogMessage>,
-    ended: Option<LogEnd>,
-) -> bool {
-    let batch = LogBatch {
-        subscription: subscription.id,
-        messages,
-        ended,
-    };
-    let sent = client.call(method::LOGS, encode(&batch), CALL).await;
-    if let Err(error) = &sent {
-        tracing::debug!(%error, "logs were not taken, and are sent no more");
+/// What a reader of a task's log has to say.
+enum Piece {
+    /// Where its lines begin.
+    Begins(LogPosition),
+    /// A line.
+    Line(LogMessage),
+}
+
+/// Sends batches, one after the other.
+struct Sender {
+    client: Client,
+    subscription: LogSubscriptionId,
+    round: u64,
+    number: u64,
+}
+
+impl Sender {
+    fn new(client: Client, subscription: &LogSubscription) -> Self {
+        Self {
+            client,
+            subscription: subscription.id,
+            round: subscription.round,
+            number: 0,
+        }
     }
-    sent.is_ok()
+
+    /// Whether it arrived. A reader that is slow is waited for; one that is gone, or a session that has ended, is not.
+    async fn send(&mut self, pieces: Vec<Piece>, ended: Option<LogEnd>) -> bool {
+        let (mut begins, mut messages) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            match piece {
+                Piece::Begins(position) => begins.push(position),
+                Piece::Line(message) => messages.push(message),
+            }
+        }
+        let batch = LogBatch {
+            subscription: self.subscription,
+            round: self.round,
+            number: self.number,
+            begins,
+            messages,
+            ended,
+        };
+        let batch = encode(&batch);
+        self.number += 1;
+        loop {
+            let Err(error) = self.client.call(method::LOGS, batch.clone(), CALL).await else {
+                return true;
+            };
+            if error.code != Code::DeadlineExceeded {
+                tracing::debug!(%error, "logs were not taken, and are sent no more");
+                return false;
+            }
+        }
+    }
+}
+
+/// Leaves out the lines up to where the reader is.
+struct Resume {
+    from: Option<LogPosition>,
+    passed: u64,
+}
+
+impl Resume {
+    fn is_past(&mut self, timestamp: Timestamp) -> bool {
+        let Some(from) = self.from else {
+            return true;
+        };
+        if timestamp < from.timestamp {
+            return false;
+        }
+        if timestamp == from.timestamp && self.passed < from.lines {
+            self.passed += 1;
+            return false;
+        }
+        // From here on everything counts, wherever the clock goes.
+        self.from = None;
+        true
+    }
 }
 
 fn selects(selector: &LogSelector, task: &Task, node: NodeId) -> bool {
@@ -100,14 +164,27 @@ async fn read<R: Runner>(
     task: Arc<Task>,
     node: NodeId,
     subscription: LogSubscription,
-    send: mpsc::Sender<LogMessage>,
+    send: mpsc::Sender<Piece>,
 ) -> Result<(), String> {
+    let failed = |error: essaim_runner::RunnerError| format!("task {}: {}", task.id, chain(&error));
+    let known = subscription
+        .resume
+        .iter()
+        .find(|position| position.task == task.id);
+    let mut from = known.copied();
+    if from.is_none() && subscription.follow && subscription.tail.is_some() {
+        let begin = tail_of(&*runner, task.id, &subscription).await.map_err(failed)?;
+        if send.send(Piece::Begins(begin)).await.is_err() {
+            return Ok(());
+        }
+        from = Some(begin);
+    }
     let query = LogQuery {
-        tail: subscription.tail,
+        tail: subscription.tail.filter(|_| from.is_none()),
         since: subscription.since,
         follow: subscription.follow,
     };
-    let failed = |error: essaim_runner::RunnerError| format!("task {}: {}", task.id, chain(&error));
+    let mut resume = Resume { from, passed: 0 };
     let mut log: LogFollower = runner.logs(&runner_id(task.id), query).await.map_err(failed)?;
     let source = LogSource {
         node,
@@ -122,11 +199,8 @@ async fn read<R: Runner>(
         if subscription.until.is_some_and(|until| time > until) {
             return Ok(());
         }
-        let stream = match stream {
-            LogStream::Stdout => Stream::Stdout,
-            LogStream::Stderr => Stream::Stderr,
-        };
-        if !subscription.streams.contains(&stream) {
+        let stream = stream_of(stream);
+        if !subscription.streams.contains(&stream) || !resume.is_past(time) {
             continue;
         }
         let message = LogMessage {
@@ -135,9 +209,47 @@ async fn read<R: Runner>(
             stream,
             data: Data::from(text.into_bytes()),
         };
-        if send.send(message).await.is_err() {
+        if send.send(Piece::Line(message)).await.is_err() {
             return Ok(());
         }
+    }
+}
+
+/// Where the last lines of a log begin, as far as it is written now.
+async fn tail_of<R: Runner>(
+    runner: &R,
+    task: TaskId,
+    subscription: &LogSubscription,
+) -> Result<LogPosition, essaim_runner::RunnerError> {
+    let wanted = subscription
+        .tail
+        .and_then(|tail| usize::try_from(tail).ok())
+        .unwrap_or(usize::MAX);
+    let query = LogQuery {
+        since: subscription.since,
+        ..LogQuery::default()
+    };
+    let mut log = runner.logs(&runner_id(task), query).await?;
+    let mut begin = LogPosition::begin(task);
+    let mut last = VecDeque::new();
+    while let Some(record) = log.next_record().await? {
+        if !subscription.streams.contains(&stream_of(record.stream)) {
+            continue;
+        }
+        last.push_back(record.time);
+        if last.len() > wanted
+            && let Some(passed) = last.pop_front()
+        {
+            begin.pass(passed);
+        }
+    }
+    Ok(begin)
+}
+
+fn stream_of(stream: LogStream) -> Stream {
+    match stream {
+        LogStream::Stdout => Stream::Stdout,
+        LogStream::Stderr => Stream::Stderr,
     }
 }
 

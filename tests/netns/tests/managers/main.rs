@@ -11,6 +11,7 @@
 
 mod certificates;
 mod changes;
+mod disks;
 mod leaders;
 mod members;
 mod networks;

@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::{NOW, Seeded, cluster_of, issue, renew};
-use crate::{ClusterId, End, Expected, Refusal};
+use crate::{ClusterId, End, Expected, PrivateKey, Refusal};
 use std::time::Duration;
 
 struct Cluster {
@@ -223,6 +223,124 @@ fn a_rotation_to_the_current_root_calls_it_off() {
     assert_eq!((cluster.accepts(0, 1), cluster.accepts(1, 0)), (Ok(()), Ok(())));
     cluster.renew(0);
     assert_eq!(cluster.nodes[0].chain().count(), 1);
+}
+
+/// The root of an authority elsewhere, which has its key, and the same without it.
+fn elsewhere(entropy: &mut Seeded) -> (RootCa, DesiredRoot) {
+    let foreign = RootCa::create(NOW, entropy).unwrap();
+    let root = Root::without_key(foreign.root().clone(), NOW).unwrap();
+    (foreign, DesiredRoot::Given(Box::new(root)))
+}
+
+fn request(entropy: &mut Seeded) -> (PrivateKey, CertificateRequest) {
+    let key = PrivateKey::generate(entropy).unwrap();
+    let request = CertificateRequest::new(&key).unwrap();
+    (key, request)
+}
+
+#[test]
+fn a_root_whose_key_is_elsewhere_is_rotated_to_by_what_is_issued_there() {
+    let mut cluster = Cluster::new(2);
+    let (foreign, desired) = elsewhere(&mut cluster.entropy);
+    assert_eq!(cluster.rotate(desired.clone()), Ok(RotateOutcome::Started));
+    assert_eq!(cluster.rotate(desired), Ok(RotateOutcome::UnderWay));
+    assert!(!cluster.ca.issues_here());
+    let entropy = &mut cluster.entropy;
+    for at in 0..2 {
+        let subject = cluster.nodes[at].certificate().subject().unwrap();
+        let (key, request) = request(entropy);
+        let here = cluster
+            .ca
+            .issue(&request, &subject, NodeLife::default(), NOW, entropy);
+        assert!(matches!(here, Err(RootError::NoKey { .. })), "{here:?}");
+        let there = foreign.issue(&request, &subject, NodeLife::default(), NOW, entropy);
+        let certificate = there.unwrap().chain.remove(0);
+        let issued = cluster.ca.accept(certificate, &request, &subject, NOW).unwrap();
+        cluster.nodes[at] = Identity::from_issued(key, issued).unwrap();
+    }
+    assert_eq!((cluster.accepts(0, 1), cluster.accepts(1, 0)), (Ok(()), Ok(())));
+    assert_eq!(cluster.finish(), Ok(()));
+    assert_eq!((cluster.ca.root(), cluster.ca.rotation()), (foreign.root(), None));
+    // It stays without a key through the store; nothing is signed here, the next root neither.
+    let text = serde_json::to_string(&cluster.ca).unwrap();
+    cluster.ca = serde_json::from_str(&text).unwrap();
+    assert!(!cluster.ca.issues_here());
+    assert_eq!(cluster.rotate(DesiredRoot::New), Err(RotateError::KeyElsewhere));
+    // Until the key is given.
+    let given = DesiredRoot::Given(Box::new(foreign.signer().clone()));
+    assert_eq!(cluster.rotate(given), Ok(RotateOutcome::Unchanged));
+    assert!(cluster.ca.issues_here());
+    assert_eq!(cluster.rotate(DesiredRoot::New), Ok(RotateOutcome::Started));
+}
+
+#[test]
+fn what_is_issued_elsewhere_is_taken_only_as_it_was_requested() {
+    let mut cluster = Cluster::new(1);
+    let (foreign, desired) = elsewhere(&mut cluster.entropy);
+    cluster.rotate(desired).unwrap();
+    let entropy = &mut cluster.entropy;
+    let subject = cluster.nodes[0].certificate().subject().unwrap();
+    let (_, own) = request(entropy);
+    let (_, others) = request(entropy);
+    let (life, other_root) = (NodeLife::default(), RootCa::create(NOW, entropy).unwrap());
+    let made = |ca: &RootCa, request: &CertificateRequest, subject: &Subject, now, entropy: &mut Seeded| {
+        ca.issue(request, subject, life, now, entropy)
+            .unwrap()
+            .chain
+            .remove(0)
+    };
+    let role = Subject {
+        role: Role::Worker,
+        ..subject.clone()
+    };
+    let node = Subject {
+        node_id: NodeId::random(entropy).unwrap(),
+        ..subject.clone()
+    };
+    let elsewhere = Subject {
+        cluster_id: cluster_of(entropy),
+        ..subject.clone()
+    };
+    let taken = |certificate: Certificate, subject: &Subject| {
+        cluster.ca.accept(certificate, &own, subject, NOW).map(drop)
+    };
+    assert_eq!(
+        taken(made(&foreign, &own, &subject, NOW, entropy), &subject),
+        Ok(())
+    );
+    assert_eq!(
+        taken(made(&foreign, &others, &subject, NOW, entropy), &subject),
+        Err(ForeignError::Key)
+    );
+    let refused = taken(made(&foreign, &own, &node, NOW, entropy), &subject);
+    assert!(
+        matches!(refused, Err(ForeignError::Subject { .. })),
+        "{refused:?}"
+    );
+    // A manager's for a worker is too much, a worker's for a manager too little.
+    let refused = taken(made(&foreign, &own, &subject, NOW, entropy), &role);
+    assert!(
+        matches!(refused, Err(ForeignError::Subject { .. })),
+        "{refused:?}"
+    );
+    let later = NOW.after(Duration::from_hours(24 * 91));
+    for (certificate, now, expected) in [
+        (made(&foreign, &own, &role, NOW, entropy), NOW, "role"),
+        (made(&foreign, &own, &elsewhere, NOW, entropy), NOW, "cluster"),
+        (made(&foreign, &own, &subject, NOW, entropy), later, "expired"),
+        (
+            made(&other_root, &own, &subject, NOW, entropy),
+            NOW,
+            "another root",
+        ),
+        (foreign.root().clone(), NOW, "an authority"),
+    ] {
+        let refused = cluster.ca.accept(certificate, &own, &subject, now);
+        assert!(
+            matches!(refused, Err(ForeignError::Refused(_))),
+            "{expected}: {refused:?}"
+        );
+    }
 }
 
 #[test]

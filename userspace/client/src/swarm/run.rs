@@ -222,16 +222,11 @@ impl Session<'_, '_> {
             return Ok(Exit::Done);
         }
         let mut spec = before.spec.clone();
-        let external = self.external(&args.external_ca)?;
+        let mut external = self.external(&args.external_ca)?;
         let ca = spec.ca_config.get_or_insert_default();
         if let Some(expiry) = args.cert_expiry {
             ca.node_cert_expiry = Some(expiry);
         }
-        if !external.is_empty() {
-            ca.external_cas = Some(external);
-        }
-        ca.signing_ca_cert = None;
-        ca.signing_ca_key = None;
         if args.ca_cert.is_none() && args.ca_key.is_none() {
             ca.force_rotate = Some(ca.force_rotate.unwrap_or_default() + 1);
         }
@@ -246,6 +241,13 @@ impl Session<'_, '_> {
             .map(|path| self.read_text(path))
             .transpose()?;
         let ca = spec.ca_config.get_or_insert_default();
+        // As docker's: they sign for the root that is given with them.
+        for authority in &mut external {
+            authority.ca_cert = authority.ca_cert.take().or_else(|| cert.clone());
+        }
+        if !external.is_empty() {
+            ca.external_cas = Some(external);
+        }
         ca.signing_ca_cert = cert;
         ca.signing_ca_key = key.map(Sensitive);
         self.post_cluster(&before, &spec, Rotate::default()).await?;

@@ -1,12 +1,12 @@
 //! What nodes call managers for.
 
-use super::private::root_ca;
-use super::{Authority, certificate_role, object_id, object_role};
+use super::private::{removed, root_ca, set_removed};
+use super::{Authority, certificate_role, external, object_id, object_role};
 use crate::replica::UpdateError;
 use bytes::Bytes;
 use essaim_ca::{
-    Certificate, CertificateRequest, ClusterId, Entropy, ExpiredRenewal, JoinToken, NodeLife, Peer, Role,
-    RootCa, Subject, SystemEntropy,
+    Certificate, CertificateRequest, ClusterId, Entropy, ExpiredRenewal, Issued, JoinToken, NodeLife, Peer,
+    Role, RootCa, Subject, SystemEntropy,
 };
 use essaim_objects::{Cluster, Node, NodeId, NodeRole, NodeSpec, NodeState, TlsInfo};
 use essaim_protocol::{
@@ -94,7 +94,7 @@ impl Authority {
     }
 
     /// A first certificate, by a token.
-    async fn issue(&self, caller: &Caller, message: &[u8]) -> Result<Bytes, CallError> {
+    pub(super) async fn issue(&self, caller: &Caller, message: &[u8]) -> Result<Bytes, CallError> {
         let refused = |why: &dyn Display| refusal(caller, method::ISSUE_CERTIFICATE, why);
         let request: IssueRequest = read(message)?;
         let token: JoinToken = request.token.0.parse().map_err(|error| refused(&error))?;
@@ -104,13 +104,22 @@ impl Authority {
             .fill(&mut bits)
             .map_err(|error| CallError::new(Code::Internal, error))?;
         let id = NodeId::from_bits(u128::from_be_bytes(bits));
-        let mut role = Role::Worker;
-        let created = self.replica.update(|view| {
+        let role_in = |view: &View| {
             let cluster = view
                 .cluster()
                 .ok_or_else(|| "there is no cluster yet".to_owned())?;
             let ca = root_ca(cluster).map_err(|error| error.to_string())?;
-            role = ca.role_of(&token).map_err(|error| error.to_string())?;
+            ca.role_of(&token).map_err(|error| error.to_string())
+        };
+        let view = self.replica.view();
+        let role = role_in(&view).map_err(|why| refused(&why))?;
+        // Signed first: an authority elsewhere may not answer, and a node that has no certificate is no node. It is given
+        // out once the node's object is there.
+        let issued = self.sign(&view, id, role, &csr).await?;
+        let created = self.replica.update(|view| {
+            if role_in(view)? != role {
+                return Err("the tokens were replaced meanwhile".to_owned());
+            }
             let mut node = Node::new(
                 id,
                 NodeSpec {
@@ -128,13 +137,13 @@ impl Authority {
             transaction.create(node);
             Ok::<_, String>(transaction)
         });
-        let view = match created.await {
-            Ok(view) => view,
+        match created.await {
+            Ok(_) => {}
             Err(UpdateError::Refused(why)) => return Err(refused(&why)),
             Err(error) => return Err(CallError::new(Code::Unavailable, error)),
-        };
+        }
         tracing::info!(node = %id, %role, from = %caller.address, "a node joins");
-        self.sign(&view, id, role, &csr)
+        Ok(issued)
     }
 
     /// The next certificate, by the one that the node has.
@@ -144,8 +153,8 @@ impl Authority {
             .map_err(|error| refusal(caller, method::RENEW_CERTIFICATE, &error))?;
         let view = self.newest().await?;
         let id = id_of(member(caller)?)?;
-        self.sign_member(&view, id, &csr)
-            .map_err(|why| refused(caller, method::RENEW_CERTIFICATE, why))
+        let issued = self.sign_member(&view, id, &csr).await;
+        issued.map_err(|why| refused(caller, method::RENEW_CERTIFICATE, why))
     }
 
     /// The next certificate, by one that has expired.
@@ -163,15 +172,15 @@ impl Authority {
             .map_err(|error| refused_for(&chain(&error)))?;
         super::still_counts(&view, &peer, Role::Worker, false).map_err(|why| refused_for(&why))?;
         let node = id_of(&peer)?;
-        self.sign_member(&view, node, &csr)
-            .map_err(|why| refused(caller, method::RENEW_EXPIRED, why))
+        let issued = self.sign_member(&view, node, &csr).await;
+        issued.map_err(|why| refused(caller, method::RENEW_EXPIRED, why))
     }
 
     /// A manager's own next certificate, by its own copy of the store: where no other manager can be asked.
     ///
     /// # Errors
-    /// [`CallError`]: the copy knows no such node, or no cluster.
-    pub fn renew_here(
+    /// [`CallError`]: the copy knows no such node, or no cluster; or no authority elsewhere has signed.
+    pub async fn renew_here(
         &self,
         node: &essaim_ca::NodeId,
         request: &CertificateRequest,
@@ -184,21 +193,26 @@ impl Authority {
                 "this node was removed from the cluster",
             ));
         }
-        let issued = self.sign_member(&view, id, request)?;
+        let issued = self.sign_member(&view, id, request).await?;
         decode(&issued).map_err(|error| CallError::new(Code::Internal, chain(&error)))
     }
 
     /// For a node that the store knows, in the role that it says.
-    fn sign_member(&self, view: &View, id: NodeId, request: &CertificateRequest) -> Result<Bytes, CallError> {
+    async fn sign_member(
+        &self,
+        view: &View,
+        id: NodeId,
+        request: &CertificateRequest,
+    ) -> Result<Bytes, CallError> {
         let Some(node) = view.node(id) else {
             let why = format!("node {id} is not in the cluster");
             return Err(CallError::new(Code::PermissionDenied, why));
         };
         let role = node.certificate_role.unwrap_or(NodeRole::Worker);
-        self.sign(view, id, certificate_role(role), request)
+        self.sign(view, id, certificate_role(role), request).await
     }
 
-    fn sign(
+    async fn sign(
         &self,
         view: &View,
         id: NodeId,
@@ -214,14 +228,60 @@ impl Authority {
             node_id: essaim_ca::NodeId::new(id.as_str()).map_err(|error| internal(&error))?,
         };
         let life = NodeLife::new(cluster.spec.node_cert_expiry().to_duration()).unwrap_or_default();
-        let issued = ca
-            .issue(request, &subject, life, self.now(), &mut SystemEntropy)
-            .map_err(|error| internal(&error))?;
+        let elsewhere = external::authorities(&cluster.spec, &ca);
+        let issued = if elsewhere.is_empty() {
+            ca.issue(request, &subject, life, self.now(), &mut SystemEntropy)
+                .map_err(|error| internal(&error))?
+        } else {
+            let asked = external::Asked {
+                ca: &ca,
+                request,
+                subject: &subject,
+                now: self.now(),
+                within: external::ALL_WITHIN,
+            };
+            let issued = asked.sign(&elsewhere, self.replica.links()).await;
+            let issued = issued.ok_or_else(|| {
+                let why = "no external certificate authority has issued the certificate; the managers' logs say why";
+                CallError::new(Code::FailedPrecondition, why)
+            })?;
+            self.note_life(&issued).await?;
+            issued
+        };
         Ok(encode(&IssuedCertificate {
             chain: issued.chain.iter().map(Certificate::to_pem).collect(),
             trust: issued.trust.to_pem(),
             version: cluster.version.index,
         }))
+    }
+
+    /// Notes how long what an authority elsewhere has issued is valid, which is not for the managers to say: a node that
+    /// is removed is remembered for as long.
+    async fn note_life(&self, issued: &Issued) -> Result<(), CallError> {
+        let end = issued.chain.first().map(Certificate::not_after);
+        let life = end.map_or(Duration::ZERO, |end| end.since(self.now())).as_secs();
+        let is_known = |cluster: &Cluster| removed(cluster).is_ok_and(|removed| removed.longest_life >= life);
+        if self
+            .replica
+            .view()
+            .cluster()
+            .is_some_and(|cluster| is_known(cluster))
+        {
+            return Ok(());
+        }
+        let noted = self.replica.update(|view| {
+            let mut transaction = Transaction::new();
+            if let Some(cluster) = view.cluster().filter(|cluster| !is_known(cluster)) {
+                let mut cluster = Cluster::clone(cluster);
+                let mut list = removed(&cluster)?;
+                list.longest_life = life;
+                set_removed(&mut cluster, &list);
+                transaction.update(cluster);
+            }
+            Ok::<_, super::PrivateError>(transaction)
+        });
+        let noted = noted.await.map(drop);
+        noted.map_err(|error| CallError::new(Code::Unavailable, chain(&error)))
     }
 
     /// Notes what a node shows now: the rotation of the root waits for it.

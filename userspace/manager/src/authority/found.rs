@@ -37,6 +37,13 @@ pub fn check_init(request: &InitRequest) -> Result<essaim_objects::ClusterSpec, 
     if request.auto_lock_managers == Some(true) {
         spec.encryption_config.get_or_insert_default().auto_lock_managers = Some(true);
     }
+    // Who names an authority with a root of its own wants that root.
+    if let Some(ca) = &mut spec.ca_config
+        && ca.signing_ca_cert.is_none()
+    {
+        let mut named = ca.external_cas.iter().flatten();
+        ca.signing_ca_cert = named.find_map(|authority| authority.ca_cert.clone());
+    }
     let mut problems = spec.check().err().unwrap_or_default();
     problems.extend(availability(request).err());
     let pools = request.default_addr_pool.clone().unwrap_or_default();
@@ -51,7 +58,6 @@ pub fn check_init(request: &InitRequest) -> Result<essaim_objects::ClusterSpec, 
     if !problems.is_empty() {
         return Err(UpdateClusterError::Invalid(problems));
     }
-    spec::refuse_external(&spec)?;
     Ok(spec)
 }
 
@@ -81,10 +87,16 @@ pub fn new_cluster(
     now: Timestamp,
     entropy: &mut dyn Entropy,
 ) -> Result<Transaction, UpdateClusterError> {
-    let spec = check_init(request)?;
+    let mut spec = check_init(request)?;
+    let mut ca = ca.clone();
+    // A root whose key is elsewhere takes the place of the one that the first manager's certificate is of.
+    if let Some(desired) = spec::desired_root(None, &spec, Some(&ca), now)? {
+        ca.rotate(desired, now, entropy)?;
+    }
+    spec::settle_external(None, &mut spec, &ca)?;
     let longest_life = spec.node_cert_expiry().to_duration().as_secs();
     let mut cluster = Cluster::new(id, spec::without_key(spec));
-    set_root_ca(&mut cluster, ca);
+    set_root_ca(&mut cluster, &ca);
     set_unlock_key(&mut cluster, unlock);
     rotate_gossip_keys(&mut cluster, now.unix(), entropy)?;
     let removed = Removed {

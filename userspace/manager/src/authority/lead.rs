@@ -2,6 +2,7 @@
 
 use super::private::{gossip_rotated, removed, root_ca, rotate_gossip_keys, set_removed, set_root_ca};
 use super::roles::{Damper, node_of, statuses};
+use super::spec::settle_external;
 use super::{Authority, report};
 use crate::Notice;
 use essaim_ca::{FinishError, SystemEntropy};
@@ -247,6 +248,10 @@ pub(super) fn tended(cluster: &Cluster, view: &View, now: u64) -> Option<Cluster
             Ok(()) => {
                 tracing::info!("the root certificate is replaced on every node");
                 set_root_ca(&mut changed, &ca);
+                // Those that signed for the former root have nothing to sign for any more.
+                if let Err(error) = settle_external(Some(&cluster.spec), &mut changed.spec, &ca) {
+                    tracing::warn!(error = chain(&error), "the external authorities stay as they are");
+                }
             }
             Err(error @ (FinishError::NoRotation | FinishError::Pending(_) | FinishError::Entropy(_))) => {
                 tracing::warn!(error = chain(&error), "the root's rotation cannot end yet");

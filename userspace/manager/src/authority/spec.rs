@@ -1,8 +1,10 @@
 //! What the operator asks of the cluster, and changes of it.
 
+use super::external;
 use super::private::{PrivateError, removed, root_ca, set_removed, set_root_ca, set_unlock_key};
 use essaim_ca::{
-    DesiredRoot, Entropy, EntropyError, Role, Root, RootCa, RootError, RotateError, Timestamp, UnlockKey,
+    Certificate, DesiredRoot, Entropy, EntropyError, Role, Root, RootCa, RootError, RotateError, Timestamp,
+    UnlockKey,
 };
 use essaim_objects::{
     CaConfig, Cluster, ClusterSpec, DispatcherConfig, EncryptionConfig, Invalid, Nanoseconds, Orchestration,
@@ -38,14 +40,20 @@ pub enum UpdateClusterError {
     /// Members that cannot be as they are.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<Invalid>),
-    /// A certificate authority elsewhere is asked for.
-    #[error("CAConfig.ExternalCAs is given, expected none: certificates are issued by the managers only")]
-    External,
+    /// The root's key is elsewhere, and no authority that would have it is named.
+    #[error(
+        "CAConfig.ExternalCAs names no authority with the key of the root that issues, expected one: the managers do \
+         not have that key"
+    )]
+    NoExternal,
     /// A key without its certificate.
     #[error("CAConfig.SigningCAKey is given without SigningCACert, expected both; give the certificate too")]
     KeyWithoutCertificate,
     /// A certificate that is not the root's, without its key.
-    #[error("CAConfig.SigningCACert is not the current root, and SigningCAKey is missing; give the key too")]
+    #[error(
+        "CAConfig.SigningCACert is not the current root, and neither SigningCAKey nor one of ExternalCAs with this CACert \
+         is given; give one of them too"
+    )]
     CertificateWithoutKey,
     /// The root that was given cannot be used.
     #[error("CAConfig.SigningCACert cannot be used")]
@@ -144,12 +152,70 @@ pub(super) fn merged(before: &ClusterSpec, asked: &ClusterSpec) -> ClusterSpec {
     spec
 }
 
-pub(super) fn refuse_external(spec: &ClusterSpec) -> Result<(), UpdateClusterError> {
+/// The authorities elsewhere of a spec, each with its place in it and the root that it signs for: the current one where
+/// nothing is said, as for Swarm.
+fn external_roots(
+    spec: &ClusterSpec,
+    current: Option<&Certificate>,
+) -> Result<Vec<Option<Certificate>>, UpdateClusterError> {
     let external = spec.ca_config.as_ref().and_then(|ca| ca.external_cas.as_deref());
-    if external.is_some_and(|external| !external.is_empty()) {
-        return Err(UpdateClusterError::External);
+    let mut roots = Vec::new();
+    for (at, authority) in external.unwrap_or_default().iter().enumerate() {
+        let text = authority
+            .ca_cert
+            .as_deref()
+            .filter(|text| !text.trim().is_empty());
+        let given = text.map(Certificate::from_pem).transpose();
+        let unreadable = |error| invalid(at, "CACert", &error, "one certificate in PEM");
+        roots.push(given.map_err(unreadable)?.or_else(|| current.cloned()));
+        external::address_of(authority)
+            .map_err(|error| invalid(at, "URL", &error, "https://HOST[:PORT][/PATH]"))?;
     }
-    Ok(())
+    Ok(roots)
+}
+
+fn invalid(at: usize, member: &str, found: &dyn std::fmt::Display, expected: &str) -> UpdateClusterError {
+    UpdateClusterError::Invalid(vec![Invalid {
+        field: format!("CAConfig.ExternalCAs[{at}].{member}"),
+        found: found.to_string(),
+        expected: expected.to_owned(),
+    }])
+}
+
+/// Writes down for which root each authority elsewhere signs, which has to be the current or the next one. Those that
+/// were named before and whose root is gone are left out.
+pub(super) fn settle_external(
+    before: Option<&ClusterSpec>,
+    spec: &mut ClusterSpec,
+    ca: &RootCa,
+) -> Result<(), UpdateClusterError> {
+    let roots = external_roots(spec, Some(ca.root()))?;
+    let known = before.and_then(|before| before.ca_config.as_ref()?.external_cas.as_deref());
+    let named = spec
+        .ca_config
+        .as_mut()
+        .and_then(|config| config.external_cas.as_mut());
+    let mut has_issuer = ca.issues_here();
+    if let Some(named) = named {
+        let mut settled = Vec::new();
+        for (at, (mut authority, root)) in std::mem::take(named).into_iter().zip(roots).enumerate() {
+            let counts = root.as_ref().filter(|root| ca.trust().trusts(root));
+            if let Some(root) = counts {
+                authority.ca_cert = Some(root.to_pem());
+                has_issuer |= root == ca.issuer();
+                settled.push(authority);
+            } else if !known.is_some_and(|known| known.contains(&authority)) {
+                let expected = "the current root certificate, or the next one (SigningCACert)";
+                return Err(invalid(at, "CACert", &"another certificate", expected));
+            }
+        }
+        *named = settled;
+    }
+    if has_issuer {
+        Ok(())
+    } else {
+        Err(UpdateClusterError::NoExternal)
+    }
 }
 
 /// As the store keeps it: the root's key is the authority's, and nowhere else.
@@ -183,10 +249,15 @@ pub(super) fn desired_root(
         // The client sends back what it has read.
         (Some(certificate), None) => {
             let given = essaim_ca::Certificate::from_pem(certificate).map_err(RootError::from)?;
-            match ca {
-                Some(ca) if *ca.issuer() == given => Ok(None),
-                Some(_) | None => Err(UpdateClusterError::CertificateWithoutKey),
+            if ca.is_some_and(|ca| *ca.issuer() == given) {
+                return Ok(None);
             }
+            let external = external_roots(spec, ca.map(RootCa::root))?;
+            if !external.contains(&Some(given.clone())) {
+                return Err(UpdateClusterError::CertificateWithoutKey);
+            }
+            let root = Root::without_key(given, now)?;
+            Ok(Some(DesiredRoot::Given(Box::new(root))))
         }
         (None, None) => {
             let is_forced = before.is_some_and(|before| rotated(before) != rotated(spec));
@@ -216,13 +287,13 @@ pub fn update_cluster(
         });
     }
     let mut cluster = Cluster::clone(cluster);
-    let spec = merged(&cluster.spec, asked);
+    let mut spec = merged(&cluster.spec, asked);
     spec.check().map_err(UpdateClusterError::Invalid)?;
-    refuse_external(&spec)?;
     let mut ca = root_ca(&cluster)?;
     if let Some(desired) = desired_root(Some(&cluster.spec), &spec, Some(&ca), now)? {
         ca.rotate(desired, now, entropy)?;
     }
+    settle_external(Some(&cluster.spec), &mut spec, &ca)?;
     for (role, is_asked) in [
         (Role::Worker, rotate.worker_token),
         (Role::Manager, rotate.manager_token),

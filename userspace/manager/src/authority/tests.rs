@@ -244,6 +244,65 @@ fn the_unlock_key_comes_and_goes_with_autolock() {
     assert_eq!(key(&made), None);
 }
 
+fn external() -> ExternalCa {
+    ExternalCa {
+        protocol: Some("cfssl".to_owned()),
+        url: Some("https://ca.example/".to_owned()),
+        ..ExternalCa::default()
+    }
+}
+
+#[test]
+fn an_external_authority_is_kept_with_its_root_and_goes_with_it() {
+    let mut made = Made::new(&InitRequest::default());
+    let root = made.ca().root().to_pem();
+    let asked = with_ca(CaConfig {
+        external_cas: Some(vec![external()]),
+        ..CaConfig::default()
+    });
+    made.update(&asked, Rotate::default());
+    let named = |made: &Made| {
+        made.cluster()
+            .spec
+            .ca_config
+            .clone()
+            .unwrap()
+            .external_cas
+            .unwrap()
+    };
+    let [kept] = &named(&made)[..] else {
+        panic!("it is kept")
+    };
+    assert_eq!(kept.ca_cert.as_ref(), Some(&root));
+    // What is read is sent back, and more with it: another root, made here.
+    let mut again = made.cluster().spec.clone();
+    again.ca_config.as_mut().unwrap().force_rotate = Some(1);
+    made.update(&again, Rotate::default());
+    assert_eq!(named(&made).len(), 1, "it may be called off");
+    made.reports(NodeId::from_bits(1));
+    let done = made.tended(NOW).unwrap();
+    assert_eq!(done.spec.ca_config.unwrap().external_cas, Some(Vec::new()));
+}
+
+#[test]
+fn a_cluster_that_is_made_with_an_authority_elsewhere_rotates_to_its_root() {
+    let elsewhere = RootCa::create(NOW, &mut SystemEntropy).unwrap();
+    let authority = ExternalCa {
+        ca_cert: Some(elsewhere.root().to_pem()),
+        ..external()
+    };
+    let made = Made::new(&InitRequest {
+        spec: Some(with_ca(CaConfig {
+            external_cas: Some(vec![authority]),
+            ..CaConfig::default()
+        })),
+        ..InitRequest::default()
+    });
+    let ca = made.ca();
+    assert_eq!((ca.root(), ca.issuer()), (made.ca.root(), elsewhere.root()));
+    assert!(!ca.issues_here() && made.cluster().root_rotation_in_progress);
+}
+
 #[test]
 fn what_cannot_be_asked_is_refused_and_changes_nothing() {
     let mut made = Made::new(&InitRequest::default());
@@ -261,19 +320,39 @@ fn what_cannot_be_asked_is_refused_and_changes_nothing() {
         (
             with_ca(CaConfig {
                 external_cas: Some(vec![ExternalCa {
-                    url: Some("https://ca.example/".to_owned()),
-                    ..ExternalCa::default()
+                    ca_cert: Some(certificate.clone()),
+                    ..external()
                 }]),
                 ..CaConfig::default()
             }),
-            "CAConfig.ExternalCAs is given, expected none",
+            "CAConfig.ExternalCAs[0].CACert is another certificate, expected the current root certificate",
+        ),
+        (
+            with_ca(CaConfig {
+                external_cas: Some(vec![ExternalCa {
+                    ca_cert: Some("nonsense".to_owned()),
+                    ..external()
+                }]),
+                ..CaConfig::default()
+            }),
+            "CAConfig.ExternalCAs[0].CACert is found no certificate in PEM",
+        ),
+        (
+            with_ca(CaConfig {
+                external_cas: Some(vec![ExternalCa {
+                    url: Some("https://a b/".to_owned()),
+                    ..external()
+                }]),
+                ..CaConfig::default()
+            }),
+            "CAConfig.ExternalCAs[0].URL is \"https://a b/\" is no URL",
         ),
         (
             with_ca(CaConfig {
                 signing_ca_cert: Some(certificate.clone()),
                 ..CaConfig::default()
             }),
-            "SigningCAKey is missing; give the key too",
+            "neither SigningCAKey nor one of ExternalCAs with this CACert is given",
         ),
         (
             with_ca(CaConfig {

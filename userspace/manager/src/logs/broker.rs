@@ -1,9 +1,10 @@
 //! The requests for logs that the leader has taken, and who has answered them.
 
-use super::LogFailure;
+use super::place::Places;
+use super::{LogFailure, Piece};
 use crate::sessions::{Gone, Guard};
 use essaim_objects::{NodeId, Task, TaskState};
-use essaim_protocol::{LogBatch, LogMessage, LogSelector, LogSubscription, LogSubscriptionId, ToNode};
+use essaim_protocol::{LogBatch, LogSelector, LogSubscription, LogSubscriptionId, ToNode};
 use essaim_rpc::{CallError, Code};
 use essaim_store::{Event, Object, View};
 use futures_util::Stream;
@@ -16,43 +17,34 @@ use tokio::sync::mpsc;
 /// So many batches wait for a reader.
 const BATCHES: usize = 8;
 
-/// What a node sent, or why it did not.
-#[derive(Debug, Default)]
-struct Batch {
-    messages: Vec<LogMessage>,
-    failure: Option<LogFailure>,
-}
-
 /// The lines of one request; dropping them ends it.
 pub(crate) struct Lines {
-    batches: mpsc::Receiver<Batch>,
+    batches: mpsc::Receiver<Vec<Piece>>,
     lost: mpsc::UnboundedReceiver<LogFailure>,
-    ready: VecDeque<Result<LogMessage, LogFailure>>,
+    ready: VecDeque<Piece>,
     _guard: Guard,
 }
 
 impl Stream for Lines {
-    type Item = Result<LogMessage, LogFailure>;
+    type Item = Piece;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
-            if let Some(line) = self.ready.pop_front() {
-                return Poll::Ready(Some(line));
+            if let Some(piece) = self.ready.pop_front() {
+                return Poll::Ready(Some(piece));
             }
-            match self.batches.poll_recv(context) {
-                Poll::Ready(Some(batch)) => {
-                    self.ready.extend(batch.messages.into_iter().map(Ok));
-                    self.ready.extend(batch.failure.map(Err));
-                    continue;
-                }
-                // All is said but what could not be.
-                Poll::Ready(None) => return self.lost.poll_recv(context).map(|lost| lost.map(Err)),
-                Poll::Pending => {}
-            }
-            return match self.lost.poll_recv(context) {
-                Poll::Ready(Some(lost)) => Poll::Ready(Some(Err(lost))),
-                Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            // What is lost is told soon, however much is said.
+            let lost = match self.lost.poll_recv(context) {
+                Poll::Ready(Some(lost)) => return Poll::Ready(Some(Piece::Failure(lost))),
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
             };
+            match self.batches.poll_recv(context) {
+                Poll::Ready(Some(batch)) => self.ready.extend(batch),
+                // All is said but what could not be.
+                Poll::Ready(None) => return lost,
+                Poll::Pending => return Poll::Pending,
+            }
         }
     }
 }
@@ -64,9 +56,38 @@ struct Request {
     asked: BTreeSet<NodeId>,
     /// Those of them that have not said their end.
     open: BTreeSet<NodeId>,
-    batches: mpsc::Sender<Batch>,
-    /// One for each node at most, and so bounded by their number.
+    /// What each node was asked last, and the next batch of its answer.
+    rounds: BTreeMap<NodeId, (u64, u64)>,
+    /// Where the reader is, with all that waits for it.
+    places: Places,
+    batches: mpsc::Sender<Vec<Piece>>,
+    /// One for each loss of a node, which the reader has as soon as it looks.
     lost: mpsc::UnboundedSender<LogFailure>,
+    /// The nodes whose loss was told.
+    away: BTreeSet<NodeId>,
+}
+
+impl Request {
+    /// Asks a node, once more where it was asked before; it goes on where the reader is.
+    fn ask(&mut self, node: NodeId, view: &View) -> ToNode {
+        self.asked.insert(node);
+        self.open.insert(node);
+        let round = self.rounds.get(&node).map_or(0, |(round, _)| round + 1);
+        self.rounds.insert(node, (round, 0));
+        let is_there = |task| view.task(task).is_some_and(|task| task.node_id == Some(node));
+        ToNode::Logs(LogSubscription {
+            resume: self.places.of(is_there),
+            round,
+            ..self.wanted.clone()
+        })
+    }
+
+    /// Whether this is the next batch of a node's last answer, or was taken before; `None` where nobody waits for it.
+    fn is_next(&self, node: NodeId, batch: &LogBatch) -> Option<bool> {
+        let (round, next) = self.rounds.get(&node)?;
+        let counts = self.asked.contains(&node) && *round == batch.round && batch.number <= *next;
+        counts.then_some(batch.number == *next)
+    }
 }
 
 /// What nodes are to be sent.
@@ -98,19 +119,19 @@ impl Broker {
             ready: VecDeque::new(),
             _guard: Guard::new(gone, Gone::Logs(wanted.id)),
         };
-        let nodes = nodes_of(&wanted.selector, view);
-        let asked = nodes
-            .iter()
-            .map(|node| (*node, ToNode::Logs(wanted.clone())))
-            .collect();
         let id = wanted.id;
-        let request = Request {
+        let mut request = Request {
+            places: Places::from(wanted.resume.clone()),
             wanted,
-            asked: nodes.clone(),
-            open: nodes,
+            asked: BTreeSet::new(),
+            open: BTreeSet::new(),
+            rounds: BTreeMap::new(),
             batches,
             lost,
+            away: BTreeSet::new(),
         };
+        let nodes = nodes_of(&request.wanted.selector, view).into_iter();
+        let asked = nodes.map(|node| (node, request.ask(node, view))).collect();
         self.with(|requests| {
             // One without nodes has no lines, and its sender ends here.
             if request.wanted.follow || !request.open.is_empty() {
@@ -125,40 +146,59 @@ impl Broker {
     /// # Errors
     /// Nobody asked this node for it, or wants it any more: the node stops sending.
     pub(crate) async fn take(&self, node: NodeId, batch: LogBatch) -> Result<(), CallError> {
-        let LogBatch {
-            subscription,
-            messages,
-            ended,
-        } = batch;
-        let sender = self.with(|requests| {
-            let request = requests
-                .get(&subscription)
-                .filter(|request| request.asked.contains(&node));
-            request.map(|request| request.batches.clone())
-        });
         let nobody = || {
             CallError::new(
                 Code::NotFound,
                 "nobody reads these logs any more; stop sending them",
             )
         };
-        let sender = sender.ok_or_else(nobody)?;
-        if let Some(other) = messages.iter().find(|message| message.source.node != node) {
+        let id = batch.subscription;
+        let waiting = |requests: &BTreeMap<_, Request>| {
+            let request = requests.get(&id)?;
+            let is_next = request.is_next(node, &batch)?;
+            Some(is_next.then(|| request.batches.clone()))
+        };
+        let Some(sender) = self.with(|requests| waiting(requests)).ok_or_else(nobody)? else {
+            // It was taken before, and only that could not be said.
+            return Ok(());
+        };
+        if let Some(other) = batch.messages.iter().find(|message| message.source.node != node) {
             let message = format!("logs of node {} sent by node {node}", other.source.node);
             return Err(CallError::new(Code::PermissionDenied, message));
         }
-        let failure = ended.as_ref().and_then(|ended| ended.error.clone());
-        let failure = failure.map(|why| LogFailure::Node { node, why });
-        if !messages.is_empty() || failure.is_some() {
-            sender
-                .send(Batch { messages, failure })
-                .await
-                .map_err(|_| nobody())?;
-        }
-        if ended.is_some() {
-            self.with(|requests| close(requests, subscription, node));
-        }
-        Ok(())
+        let room = sender.reserve().await.map_err(|_| nobody())?;
+        // What was waited for may be another node's answer by now. The reader's place moves as it is sent.
+        self.with(|requests| {
+            if waiting(requests).ok_or_else(nobody)?.is_none() {
+                return Ok(());
+            }
+            let LogBatch {
+                begins,
+                messages,
+                ended,
+                ..
+            } = batch.clone();
+            if let Some(request) = requests.get_mut(&id) {
+                begins.iter().for_each(|begin| request.places.begin(*begin));
+                messages.iter().for_each(|line| request.places.pass(line));
+                if let Some((_, next)) = request.rounds.get_mut(&node) {
+                    *next += 1;
+                }
+            }
+            let has_ended = ended.is_some();
+            let failure = ended.and_then(|ended| ended.error);
+            let failure = failure.map(|why| Piece::Failure(LogFailure::Node { node, why }));
+            let pieces = begins.into_iter().map(Piece::Begins);
+            let pieces = pieces.chain(messages.into_iter().map(Piece::Line)).chain(failure);
+            let pieces: Vec<_> = pieces.collect();
+            if !pieces.is_empty() {
+                room.send(pieces);
+            }
+            if has_ended {
+                close(requests, id, node);
+            }
+            Ok(())
+        })
     }
 
     /// Notes that a node cannot be asked, or sends nothing more.
@@ -169,10 +209,17 @@ impl Broker {
                 .filter(|(_, request)| request.open.contains(&node));
             for id in open.map(|(id, _)| *id).collect::<Vec<_>>() {
                 if let Some(request) = requests.get_mut(&id) {
-                    let why = why.to_owned();
-                    // A reader that is gone ends the request in its own way.
-                    let _ = request.lost.send(LogFailure::Node { node, why });
-                    // Where the request follows, it is asked again with its next task.
+                    let back = if request.wanted.follow {
+                        "; they go on when it is back"
+                    } else {
+                        ""
+                    };
+                    if request.away.insert(node) {
+                        let why = format!("{why}{back}");
+                        // A reader that is gone ends the request in its own way.
+                        let _ = request.lost.send(LogFailure::Node { node, why });
+                    }
+                    // Where the request follows, it is asked again with its next session or task.
                     request.asked.remove(&node);
                 }
                 close(requests, id, node);
@@ -205,7 +252,7 @@ impl Broker {
                 Event::Created(_) | Event::Updated { .. } | Event::Removed(_) => None,
             });
         let tasks: Vec<&Arc<Task>> = tasks.collect();
-        self.follow(|wanted| {
+        self.follow(view, |wanted| {
             let of = tasks.iter().filter(|task| selects(&wanted.selector, task));
             of.filter_map(|task| task.node_id)
                 .filter(|node| view.node(*node).is_some())
@@ -215,17 +262,31 @@ impl Broker {
 
     /// Notes that anything may have happened.
     pub(crate) fn note_all(&self, view: &View) -> Asked {
-        self.follow(|wanted| nodes_of(&wanted.selector, view))
+        self.follow(view, |wanted| nodes_of(&wanted.selector, view))
     }
 
-    fn follow(&self, nodes: impl Fn(&LogSubscription) -> BTreeSet<NodeId>) -> Asked {
+    /// Notes that a node has a session, maybe a new one; gives what it is to be asked.
+    pub(crate) fn back(&self, node: NodeId, view: &View) -> Vec<ToNode> {
+        self.with(|requests| {
+            requests.values_mut().for_each(|request| {
+                request.away.remove(&node);
+            });
+        });
+        let asked = self.follow(view, |wanted| {
+            let mut nodes = nodes_of(&wanted.selector, view);
+            nodes.retain(|it| *it == node);
+            nodes
+        });
+        asked.into_iter().map(|(_, message)| message).collect()
+    }
+
+    fn follow(&self, view: &View, nodes: impl Fn(&LogSubscription) -> BTreeSet<NodeId>) -> Asked {
         self.with(|requests| {
             let mut asked = Vec::new();
             for request in requests.values_mut().filter(|request| request.wanted.follow) {
                 for node in nodes(&request.wanted) {
-                    if request.asked.insert(node) {
-                        request.open.insert(node);
-                        asked.push((node, ToNode::Logs(request.wanted.clone())));
+                    if !request.asked.contains(&node) {
+                        asked.push((node, request.ask(node, view)));
                     }
                 }
             }
@@ -241,6 +302,19 @@ impl Broker {
                 .map(|request| request.open)
                 .unwrap_or_default()
         })
+    }
+}
+
+impl Drop for Broker {
+    /// The leadership ends, and with it what was not sent.
+    fn drop(&mut self) {
+        self.with(|requests| {
+            for request in std::mem::take(requests).into_values() {
+                let why = "this manager does not lead any more".to_owned();
+                // A reader that is gone misses nothing.
+                let _ = request.lost.send(LogFailure::Leader { why });
+            }
+        });
     }
 }
 

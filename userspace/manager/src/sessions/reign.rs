@@ -229,9 +229,17 @@ impl Reign {
                     node,
                     heartbeat_ms: u64::try_from(heartbeat.as_millis()).unwrap_or(u64::MAX),
                 };
-                stream
+                let (node, begins) = (stream.node, !stream.is_greeted);
+                let mut sent = stream
                     .send(encode(&message))
-                    .and_then(|()| greet(stream, &self.told, &self.feed))
+                    .and_then(|()| greet(stream, &self.told, &self.feed));
+                if begins {
+                    // Its readers go on where they are.
+                    for asked in self.broker.back(node, self.leader.view()) {
+                        sent = sent.and_then(|()| stream.send(encode(&asked)));
+                    }
+                }
+                sent
             }
             Message::Assignments(assignments) => {
                 stream.send_after(needs, encode(&ToNode::Assignments(assignments)))

@@ -6,6 +6,8 @@ use ipnet::{IpNet, Ipv4Net};
 
 /// The least life of a node's certificate.
 const MIN_CERT_EXPIRY: Nanoseconds = Nanoseconds::from_secs(3600);
+/// Most authorities elsewhere: one after the other has to answer while a node waits for its certificate.
+const MAX_EXTERNAL: usize = 8;
 
 impl ClusterSpec {
     /// Whether it can be asked of the cluster.
@@ -44,17 +46,27 @@ impl ClusterSpec {
                     "1 hour or more",
                 );
             }
+            let external = ca.external_cas.as_ref().map_or(0, Vec::len);
+            if external > MAX_EXTERNAL {
+                let found = format_args!("{external} authorities");
+                problems.add(
+                    "CAConfig.ExternalCAs",
+                    found,
+                    format_args!("at most {MAX_EXTERNAL}"),
+                );
+            }
             problems.each(
                 "CAConfig.ExternalCAs",
                 ca.external_cas.as_deref(),
                 |problems, authority| {
                     let protocol = authority.protocol.as_deref().unwrap_or_default();
-                    if !protocol.eq_ignore_ascii_case("cfssl") && !protocol.is_empty() {
+                    if !protocol.eq_ignore_ascii_case("cfssl") {
                         problems.text("Protocol", protocol, "cfssl");
                     }
                     let url = authority.url.as_deref().unwrap_or_default();
-                    if !url.starts_with("https://") {
-                        problems.text("URL", url, "https://…");
+                    let host = url.strip_prefix("https://").unwrap_or_default();
+                    if host.split(['/', '?', '#', ':']).next().is_none_or(str::is_empty) {
+                        problems.text("URL", url, "https://HOST…");
                     }
                 },
             );

@@ -479,8 +479,23 @@ fn a_cluster_is_refused_with_the_field_and_the_reason() {
             "CAConfig.NodeCertExpiry is 3599999999999 ns, expected 1 hour or more",
         ),
         (
-            json!({"CAConfig": {"ExternalCAs": [{"URL": "http://x"}]}}),
-            "CAConfig.ExternalCAs[0].URL is \"http://x\", expected https://…",
+            json!({"CAConfig": {"ExternalCAs": [{"Protocol": "cfssl", "URL": "http://x"}]}}),
+            "CAConfig.ExternalCAs[0].URL is \"http://x\", expected https://HOST…",
+        ),
+        (
+            json!({"CAConfig": {"ExternalCAs": [{"Protocol": "cfssl", "URL": "https://:443/x"}]}}),
+            "CAConfig.ExternalCAs[0].URL is \"https://:443/x\", expected https://HOST…",
+        ),
+        (
+            json!({"CAConfig": {"ExternalCAs": [
+                {"Protocol": "CFSSL", "URL": "https://[::1]:8888/sign"},
+                {"Protocol": "acme", "URL": "https://x"},
+            ]}}),
+            "CAConfig.ExternalCAs[1].Protocol is \"acme\", expected cfssl",
+        ),
+        (
+            json!({"CAConfig": {"ExternalCAs": vec![json!({"Protocol": "cfssl", "URL": "https://x"}); 9]}}),
+            "CAConfig.ExternalCAs is 9 authorities, expected at most 8",
         ),
     ] {
         let found = problems(

@@ -6,7 +6,8 @@ use crate::within;
 use essaim_ca::{LiveIdentity, Role};
 use essaim_objects::{Config, ConfigId, Secret, SecretId, Task, TaskId, TaskState};
 use essaim_protocol::{
-    Assignment, Basis, LogMessage, LogSelector, LogSubscription, LogSubscriptionId, Stream, ToNode,
+    Assignment, Basis, LogMessage, LogPosition, LogSelector, LogSubscription, LogSubscriptionId, Stream,
+    ToNode,
 };
 use essaim_runner::{ProcessRunner, ProcessRunnerConfig, Runner as _, ShimProgram};
 use essaim_worker::{Describe, Notice, Word, WorkerOptions, run_worker, stop_all};
@@ -169,6 +170,8 @@ fn subscription(task: TaskId, follow: bool) -> LogSubscription {
         until: None,
         follow,
         streams: vec![Stream::Stdout],
+        resume: Vec::new(),
+        round: 0,
     }
 }
 
@@ -187,6 +190,28 @@ async fn says(manager: &mut Manager, task: TaskId, line: &str) -> Vec<String> {
     }
     manager.says(&ToNode::EndLogs(LogSubscriptionId(9)));
     said
+}
+
+/// Follows a task's log until it has said so many lines; where they begin, and they.
+async fn follows(
+    manager: &mut Manager,
+    asked: &LogSubscription,
+    count: usize,
+) -> (Vec<LogPosition>, Vec<LogMessage>) {
+    manager.says(&ToNode::Logs(asked.clone()));
+    let (mut begins, mut lines, mut number) = (Vec::new(), Vec::new(), 0);
+    while lines.len() < count {
+        let batch = manager.logs().await;
+        // What another request had still to say.
+        if (batch.subscription, batch.round) != (asked.id, asked.round) {
+            continue;
+        }
+        assert_eq!((batch.number, batch.ended), (number, None));
+        number += 1;
+        begins.extend(batch.begins);
+        lines.extend(batch.messages);
+    }
+    (begins, lines)
 }
 
 /// All that a task has said that has ended.
@@ -369,6 +394,51 @@ async fn a_task_runs_once_its_check_passes_and_has_failed_once_it_does_not() {
         .await
         .unwrap();
     assert!(runner.list().is_empty());
+    within(runner.remove_all()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_that_are_asked_for_once_more_go_on_where_the_reader_is() {
+    let authority = Authority::new();
+    let mut manager = authority.manager("127.0.0.1:0").await;
+    let machine = Machine::new(&authority, "logs");
+    let worker = machine.worker(vec![manager.address.clone()]);
+    manager.session().await;
+    let id = TaskId::from_bits(21);
+    let script = "for i in 1 2 3 4 5; do echo $i; echo other >&2; done; exec sleep 1000";
+    let mut spec = container(script);
+    spec["ContainerSpec"]["StopGracePeriod"] = json!(100_000_000u64);
+    manager.assigns(Basis::Nothing, 1, vec![task(21, TaskState::Running, spec)]);
+    manager.hears(id, TaskState::Running).await;
+    says(&mut manager, id, "5").await;
+    let mut asked = LogSubscription {
+        id: LogSubscriptionId(10),
+        tail: Some(2),
+        ..subscription(id, true)
+    };
+    let texts = |lines: &[LogMessage]| lines.iter().map(|line| text(line).to_owned()).collect::<Vec<_>>();
+    let (begins, lines) = follows(&mut manager, &asked, 2).await;
+    assert_eq!(texts(&lines), ["4", "5"]);
+    let [begin] = begins[..] else {
+        panic!("it says once where they begin: {begins:?}")
+    };
+    let mut second = begin;
+    second.pass(lines[0].timestamp);
+    for (place, expected) in [(begin, &["4", "5"][..]), (second, &["5"])] {
+        asked.round += 1;
+        asked.resume = vec![place];
+        let (begins, lines) = follows(&mut manager, &asked, expected.len()).await;
+        assert_eq!(
+            (texts(&lines), begins),
+            (expected.iter().map(ToString::to_string).collect(), vec![])
+        );
+    }
+    manager.assigns(Basis::Nothing, 2, Vec::new());
+    let runner = worker.stop().await;
+    let directory = machine.directory.path().join("worker");
+    within(stop_all(&runner, &machine.dataplane, &directory))
+        .await
+        .unwrap();
     within(runner.remove_all()).await.unwrap();
 }
 
