@@ -48,9 +48,9 @@ pub enum Error {
     /// The command cannot be as it was given; nothing was done.
     #[error("{0}")]
     Usage(String),
-    /// The files of a stack are wrong; nothing was done.
-    #[error(transparent)]
-    Stack(#[from] essaim_compose::Problems),
+    /// The files of a stack are wrong; nothing was done. A line for each problem, as compilers have it.
+    #[error("the stack's files cannot be taken:\n{0}")]
+    Stack(essaim_compose::Problems),
     /// There is no such object; nothing was done.
     #[error("{0}")]
     Missing(String),
@@ -74,6 +74,12 @@ pub enum Error {
     /// A body could not be written as JSON; nothing was done.
     #[error("cannot write the request")]
     Body(#[source] serde_json::Error),
+}
+
+impl From<essaim_compose::Problems> for Error {
+    fn from(problems: essaim_compose::Problems) -> Self {
+        Self::Stack(problems)
+    }
 }
 
 impl Error {

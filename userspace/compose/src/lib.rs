@@ -25,4 +25,4 @@ mod yaml;
 pub use convert::{IMAGE_LABEL, NAMESPACE_LABEL, Plan, is_predefined};
 pub use load::{EnvFileError, Loaded, Source, Surroundings, env_file, load};
 pub use model::Stack;
-pub use place::{At, Place, Problem, Problems};
+pub use place::{Place, Problem, Problems};

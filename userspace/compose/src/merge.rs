@@ -224,14 +224,13 @@ fn merge_ports(earlier: Vec<PortConfig>, over: Vec<PortConfig>) -> Vec<PortConfi
     if earlier.is_empty() || over.is_empty() {
         return put_together(earlier, over);
     }
-    let mut ports: Vec<PortConfig> = Vec::new();
-    for port in earlier.into_iter().chain(over) {
-        if !ports.contains(&port) {
-            ports.push(port);
-        }
-    }
-    ports.sort_by_key(|port| port.published_port);
-    ports
+    let ports = earlier.into_iter().chain(over).map(|port| {
+        let protocol = port.protocol.map(|protocol| protocol.as_str());
+        let mode = port.publish_mode.map(|mode| mode.as_str());
+        ((port.published_port, port.target_port, protocol, mode), port)
+    });
+    let ports: BTreeMap<_, _> = ports.collect();
+    ports.into_values().collect()
 }
 
 fn merge_health(earlier: Health, over: Health) -> Health {

@@ -24,13 +24,6 @@ pub struct Stack {
     pub(crate) files: Vec<String>,
 }
 
-impl Stack {
-    /// The names of its services, without the stack's.
-    pub fn services(&self) -> impl Iterator<Item = &str> {
-        self.services.keys().map(String::as_str)
-    }
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Service {
     pub(crate) at: At,
@@ -177,7 +170,7 @@ pub(crate) struct FileObject {
     pub(crate) at: At,
     pub(crate) name: Option<String>,
     pub(crate) external: bool,
-    /// An absolute path, or one relative to nothing where the files came from nowhere.
+    /// Where its bytes are, from the files' folder.
     pub(crate) file: Option<String>,
     pub(crate) driver: Option<String>,
     pub(crate) driver_opts: Labels,

@@ -19,11 +19,11 @@ impl fmt::Display for Place {
 
 /// A place in one of several files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct At {
+pub(crate) struct At {
     /// Which of the files, from 0.
-    pub file: usize,
+    pub(crate) file: usize,
     /// Where in it.
-    pub place: Place,
+    pub(crate) place: Place,
 }
 
 impl At {

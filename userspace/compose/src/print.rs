@@ -1,17 +1,19 @@
-//! What files ask for as one file, in long forms, that can be read again.
+//! What files ask for as one file that can be read again.
+
+mod text;
 
 use crate::model::{
     Attachment, Deploy, FileObject, FileUse, Health, MountUse, Network, Service, Stack, Volume,
 };
-use crate::yaml::{self, plain};
 use essaim_objects::written::span;
 use essaim_objects::{
-    HealthConfig, Labels, Mount, Nanoseconds, NodeResources, PortConfig, ResourceLimits, RestartPolicy,
-    UpdateConfig,
+    HealthConfig, Labels, Mount, Nanoseconds, NodeResources, PortConfig, PublishMode, ResourceLimits,
+    RestartPolicy, UpdateConfig,
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use text::{entry, quoted};
 
 impl Stack {
     /// As the text of one file. Variables are filled in, and `$` is written as `$$`, so that reading it gives the same.
@@ -224,7 +226,17 @@ fn health(health: &Health) -> Value {
     out.done()
 }
 
+/// In the short form where that says all.
 fn port(port: &PortConfig) -> Value {
+    if let (Some(target), Some(protocol), Some(PublishMode::Ingress)) =
+        (port.target_port, port.protocol, port.publish_mode)
+    {
+        let published = port
+            .published_port
+            .map(|port| format!("{port}:"))
+            .unwrap_or_default();
+        return format!("{published}{target}/{protocol}").into();
+    }
     let mut out = Out::default();
     out.put("target", port.target_port);
     out.put("published", port.published_port);
@@ -463,92 +475,4 @@ fn file_object(object: &FileObject) -> Value {
     out.put("template_driver", template_driver.clone());
     out.labels("labels", labels);
     out.done()
-}
-
-/// The longest key that may stand before its colon on one line (YAML 1.2.2, 7.4.2), less its quotes.
-const LONGEST_KEY: usize = 1000;
-
-/// `KEY: VALUE`, with what is nested on lines of its own.
-fn entry(text: &mut String, indent: usize, key: &str, value: &Value) {
-    let key = word(key);
-    let _ = if key.len() > LONGEST_KEY {
-        write!(text, "{:indent$}? {key}\n{:indent$}:", "", "")
-    } else {
-        write!(text, "{:indent$}{key}:", "")
-    };
-    nested(text, indent, value);
-}
-
-/// What follows a colon or a dash.
-fn nested(text: &mut String, indent: usize, value: &Value) {
-    match value {
-        Value::Object(entries) if !entries.is_empty() => {
-            text.push('\n');
-            for (key, value) in entries {
-                entry(text, indent + 2, key, value);
-            }
-        }
-        Value::Array(items) if !items.is_empty() => {
-            text.push('\n');
-            for item in items {
-                let _ = write!(text, "{:1$}-", "", indent + 2);
-                nested(text, indent + 2, item);
-            }
-        }
-        Value::Object(_) => text.push_str(" {}\n"),
-        Value::Array(_) => text.push_str(" []\n"),
-        Value::Null => text.push('\n'),
-        Value::Bool(_) => {
-            let _ = writeln!(text, " {value}");
-        }
-        Value::Number(number) => {
-            let _ = match number.as_f64().filter(|_| number.is_f64()) {
-                Some(number) => writeln!(text, " {}", decimal(number)),
-                None => writeln!(text, " {number}"),
-            };
-        }
-        Value::String(word_text) => {
-            let _ = writeln!(text, " {}", word(&word_text.replace('$', "$$")));
-        }
-    }
-}
-
-/// A number that is not read as a whole one.
-fn decimal(number: f64) -> String {
-    let text = yaml::float_text(number);
-    if text.chars().all(|c| c.is_ascii_digit() || c == '-') {
-        format!("{text}.0")
-    } else {
-        text
-    }
-}
-
-/// Text as it is where that is safe, in quotes otherwise.
-fn word(text: &str) -> String {
-    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-');
-    let first = |c: char| c.is_ascii_alphabetic() || matches!(c, '_' | '/');
-    if text.starts_with(first) && text.chars().all(safe) && matches!(plain(text), yaml::Value::Text(_)) {
-        return text.to_owned();
-    }
-    quoted(text)
-}
-
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            '\u{a0}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
-                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
-            }
-            c if c.is_control() => {
-                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

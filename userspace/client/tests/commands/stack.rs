@@ -303,7 +303,8 @@ async fn everything_wrong_in_a_file_is_told_and_nothing_sent() {
     let file = path(&folder);
     let ran = essaim(&daemon, &["stack", "deploy", "-c", &file, "shop"], "").await;
     let expected = format!(
-        "{file}:4:5: services.web.prots: there is no such key; is ports meant?\n\
+        "the stack's files cannot be taken:\n\
+         {file}:4:5: services.web.prots: there is no such key; is ports meant?\n\
          {file}:5:10: services.web.tty: found the number 1, expected true or false, without quotes\n\
          {file}:6:15: services.db.image: \"$\": expected a variable such as ${{NAME}} after every $, or $$ for $ itself"
     );
@@ -316,7 +317,7 @@ async fn everything_wrong_in_a_file_is_told_and_nothing_sent() {
     .await;
     assert_eq!(
         ran.end,
-        Err("stdin:1:39: services.web.networks: there is no network \"gone\", the top-level networks has none".to_owned())
+        Err("the stack's files cannot be taken:\nstdin:1:39: services.web.networks: there is no network \"gone\", the top-level networks has none".to_owned())
     );
     for (words, expected) in [
         (

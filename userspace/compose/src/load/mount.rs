@@ -60,17 +60,24 @@ impl Loader<'_> {
             match option {
                 "ro" => mount.read_only = Some(true),
                 "rw" => mount.read_only = None,
-                "nocopy" => {
+                "nocopy" if !bind => {
                     mount.volume_options = Some(VolumeOptions {
                         no_copy: Some(true),
                         ..VolumeOptions::default()
                     });
                 }
-                propagation if PROPAGATIONS.contains(&propagation) => {
+                propagation if bind && PROPAGATIONS.contains(&propagation) => {
                     mount.bind_options = Some(BindOptions {
                         propagation: Some(propagation.to_owned()),
                         ..BindOptions::default()
                     });
+                }
+                other if other == "nocopy" || PROPAGATIONS.contains(&other) => {
+                    let kind = if bind { "bind" } else { "volume" };
+                    cursor.problem(
+                        &mut self.findings,
+                        format!("the option {other} in a mount of type {kind}"),
+                    );
                 }
                 other => cursor.word(
                     &mut self.findings,

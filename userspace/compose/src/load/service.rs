@@ -49,22 +49,15 @@ const KNOWN: &[&str] = &[
     "working_dir",
 ];
 
+/// The most ports of a service; ranges make many of a few characters.
+const MOST_PORTS: usize = 20_000;
+
 impl Loader<'_> {
     pub(super) fn service(&mut self, cursor: &Cursor<'_>) -> Option<Service> {
         let mut known = KNOWN.to_vec();
         known.extend(UNSUPPORTED);
-        known.extend(DEPRECATED.iter().map(|(name, _)| name));
-        let forbidden = |name: &&str| FORBIDDEN.iter().any(|(forbidden, _)| forbidden == name);
-        let with_forbidden: Vec<&str> = known
-            .iter()
-            .copied()
-            .chain(FORBIDDEN.iter().map(|(name, _)| *name))
-            .collect();
-        debug_assert!(
-            !known.iter().any(|name| forbidden(name)),
-            "one key has one meaning"
-        );
-        let fields = cursor.fields(&mut self.findings, &with_forbidden, true);
+        known.extend(DEPRECATED.iter().chain(FORBIDDEN).map(|(name, _)| name));
+        let fields = cursor.fields(&mut self.findings, &known, true);
         if !matches!(cursor.value(), Value::Map(_)) {
             return None;
         }
@@ -240,6 +233,15 @@ impl Loader<'_> {
                     cursor.refuse(&mut self.findings, "PUBLISHED:TARGET, or a mapping");
                 }
             }
+        }
+        if let Some(cursor) = fields.get("ports")
+            && all.len() > MOST_PORTS
+        {
+            cursor.problem(
+                &mut self.findings,
+                format!("found {} ports, expected at most {MOST_PORTS}", all.len()),
+            );
+            all.clear();
         }
         all
     }

@@ -19,6 +19,7 @@ fn part(service: &str, sections: &str, pointer: &str) -> Value {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table with a row for each form")]
 fn keys_of_the_container() {
     let cases = [
         ("command: a 'b c' d", "Args", json!(["a", "b c", "d"])),
@@ -509,5 +510,4 @@ configs:
     );
     let names: Vec<_> = plan.services.iter().map(|service| service.name()).collect();
     assert_eq!(names, ["s_other", "s_web"]);
-    assert_eq!(loaded.stack.services().collect::<Vec<_>>(), ["other", "web"]);
 }

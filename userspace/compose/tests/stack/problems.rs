@@ -34,6 +34,7 @@ nets:
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table with a row for each form")]
 fn each_wrong_form_is_refused_where_it_stands() {
     // The lines of a service begin in line 4, column 5.
     let cases = [
@@ -134,6 +135,10 @@ fn each_wrong_form_is_refused_where_it_stands() {
             "4:32: services.web.ports[0].mode: found \"mesh\", expected ingress, host",
         ),
         (
+            "ports: ['0-65535:80']",
+            "4:12: services.web.ports: found 65536 ports, expected at most 20000",
+        ),
+        (
             "ports: 80",
             "4:12: services.web.ports: found the number 80, expected a list",
         ),
@@ -144,6 +149,14 @@ fn each_wrong_form_is_refused_where_it_stands() {
         (
             "volumes: ['gone:/x']",
             "4:15: services.web.volumes: there is no volume \"gone\", the top-level volumes has none",
+        ),
+        (
+            "volumes: ['/a:/b:nocopy']",
+            "4:15: services.web.volumes[0]: the option nocopy in a mount of type bind",
+        ),
+        (
+            "volumes: ['v:/b:shared']",
+            "4:15: services.web.volumes[0]: the option shared in a mount of type volume",
         ),
         (
             "volumes: [/x, '/y:/x']",
