@@ -8,6 +8,7 @@ use crate::host::HostArgs;
 use crate::network::NetworkCommand;
 use crate::node::NodeCommand;
 use crate::service::ServiceCommand;
+use crate::stack::{self, StackCommand};
 use crate::swarm::SwarmCommand;
 use std::io::Write;
 
@@ -20,6 +21,9 @@ pub enum Command {
     /// Manage Swarm services
     #[command(subcommand)]
     Service(ServiceCommand),
+    /// Manage Swarm stacks
+    #[command(subcommand)]
+    Stack(StackCommand),
     /// Manage networks
     #[command(subcommand)]
     Network(NetworkCommand),
@@ -37,10 +41,14 @@ pub enum Command {
 /// Why it could not be done, or not to its end. Where a command has several objects, what fails for one of them is told
 /// on standard error and the others are done.
 pub async fn run(command: &Command, host: &HostArgs, console: &mut Console<'_>) -> Result<Exit, Error> {
+    if let Command::Stack(StackCommand::Config(args)) = command {
+        return stack::config(args, console);
+    }
     let mut session = session(host, console).await?;
     match command {
         Command::Swarm(command) => session.swarm(command).await,
         Command::Service(command) => session.service(command).await,
+        Command::Stack(command) => session.stack(command).await,
         Command::Network(command) => session.network(command).await,
         Command::Secret(command) => session.secret(command).await,
         Command::Config(command) => session.config(command).await,

@@ -32,6 +32,21 @@ impl std::fmt::Debug for Console<'_> {
     }
 }
 
+impl Console<'_> {
+    /// The bytes of a file, or of the input where it is `-`.
+    pub(crate) fn read_file(&mut self, path: &str) -> Result<Vec<u8>, Error> {
+        if path == "-" {
+            let mut bytes = Vec::new();
+            self.input.read_to_end(&mut bytes).map_err(read_error)?;
+            return Ok(bytes);
+        }
+        std::fs::read(path).map_err(|source| Error::File {
+            path: path.to_owned(),
+            source,
+        })
+    }
+}
+
 /// How a command that ran ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -107,15 +122,7 @@ impl Session<'_, '_> {
 
     /// The bytes of a file, or of the input where it is `-`.
     pub(crate) fn read_file(&mut self, path: &str) -> Result<Vec<u8>, Error> {
-        if path == "-" {
-            let mut bytes = Vec::new();
-            self.console.input.read_to_end(&mut bytes).map_err(read_error)?;
-            return Ok(bytes);
-        }
-        std::fs::read(path).map_err(|source| Error::File {
-            path: path.to_owned(),
-            source,
-        })
+        self.console.read_file(path)
     }
 
     /// Does the same to each object; what fails is told, and the others are done.

@@ -51,6 +51,9 @@ pub enum Error {
     /// The command cannot be as it was given; nothing was done.
     #[error("{0}")]
     Usage(String),
+    /// The files of a stack are wrong; nothing was done. A line for each problem, as compilers have it.
+    #[error("the stack's files cannot be taken:\n{0}")]
+    Stack(essaim_compose::Problems),
     /// There is no such object; nothing was done.
     #[error("{0}")]
     Missing(String),
@@ -76,10 +79,28 @@ pub enum Error {
     Body(#[source] serde_json::Error),
 }
 
+impl From<essaim_compose::Problems> for Error {
+    fn from(problems: essaim_compose::Problems) -> Self {
+        Self::Stack(problems)
+    }
+}
+
 impl Error {
     /// Whether the daemon says that there is no such object.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Daemon { status: 404, .. })
+    }
+
+    /// The daemon's words with what was about to be done before them.
+    #[must_use]
+    pub(crate) fn about(self, what: &str) -> Self {
+        match self {
+            Self::Daemon { status, message } => Self::Daemon {
+                status,
+                message: format!("{what}: {message}"),
+            },
+            other => other,
+        }
     }
 
     /// The message with its causes, as it is shown to the operator.

@@ -1,6 +1,7 @@
 //! Times, sizes and lists of ports as people read them.
 
-use essaim_objects::{Nanoseconds, PortConfig, Timestamp};
+pub(crate) use essaim_objects::written::span as duration;
+use essaim_objects::{PortConfig, Timestamp};
 
 /// How long ago, as docker says it: `5 seconds ago`, `About a minute ago`.
 pub(crate) fn ago(then: Option<Timestamp>, now: Timestamp) -> String {
@@ -33,39 +34,6 @@ pub(crate) fn time(time: Timestamp) -> String {
     let fraction = nanoseconds.trim_end_matches('0');
     let dot = if fraction.is_empty() { "" } else { "." };
     format!("{text}{dot}{fraction} +0000 UTC")
-}
-
-/// A span as Go writes one, `1h2m3.5s`.
-pub(crate) fn duration(span: Nanoseconds) -> String {
-    const SECOND: u64 = 1_000_000_000;
-    let total = span.0.unsigned_abs();
-    let sign = if span.0 < 0 { "-" } else { "" };
-    let decimal = |value: u64, unit: u64| {
-        let width = unit.ilog10() as usize;
-        let fraction = format!("{:0width$}", value % unit);
-        let fraction = fraction.trim_end_matches('0');
-        if fraction.is_empty() || unit == 1 {
-            (value / unit).to_string()
-        } else {
-            format!("{}.{fraction}", value / unit)
-        }
-    };
-    let text = match total {
-        0 => return "0s".to_owned(),
-        1..1_000 => format!("{total}ns"),
-        1_000..1_000_000 => format!("{}µs", decimal(total, 1_000)),
-        1_000_000..SECOND => format!("{}ms", decimal(total, 1_000_000)),
-        _ => {
-            let minutes = total / SECOND / 60;
-            let seconds = decimal(total % (60 * SECOND), SECOND);
-            match (minutes / 60, minutes % 60) {
-                (0, 0) => format!("{seconds}s"),
-                (0, minutes) => format!("{minutes}m{seconds}s"),
-                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
-            }
-        }
-    };
-    format!("{sign}{text}")
 }
 
 /// Bytes in the unit that leaves four digits, `23.54GiB`.
@@ -160,6 +128,7 @@ pub(crate) fn short(id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use essaim_objects::Nanoseconds;
 
     #[test]
     fn spans_are_told_as_docker_tells_them() {

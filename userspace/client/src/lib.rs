@@ -1,4 +1,4 @@
-//! The operator's commands: `swarm`, `node`, `service`, `network`, `secret` and `config`.
+//! The operator's commands: `swarm`, `node`, `service`, `stack`, `network`, `secret` and `config`.
 //!
 //! They speak the Docker Engine API over a Unix socket or TCP, and have the flags, defaults and tables that users of the
 //! docker CLI know. [`Command`] and [`NodeCommand`] are what clap reads, [`HostArgs`] says where the daemon is, and
@@ -14,7 +14,7 @@
 //! | `template`, `table`, `human`, `inspect` | yes, but for the reading of objects | what is printed, and through which template |
 //! | `service::create`, `update`, `flags` | yes | the specs of services |
 //! | `service::progress`, `logs` | yes | how far a service is; the lines of its tasks |
-//! | `swarm`, `node`, `service`, `network`, `data` | no | the requests of each command |
+//! | `swarm`, `node`, `service`, `stack`, `network`, `data` | no | the requests of each command |
 //! | `api` | no | one request after another, the version that both sides speak |
 #![forbid(unsafe_code)]
 
@@ -30,6 +30,7 @@ mod network;
 mod node;
 mod parse;
 mod service;
+mod stack;
 mod swarm;
 mod table;
 mod tasks;
@@ -45,6 +46,7 @@ pub use host::{DEFAULT_HOST, Endpoint, HostArgs, HostError};
 pub use network::NetworkCommand;
 pub use node::NodeCommand;
 pub use service::ServiceCommand;
+pub use stack::StackCommand;
 pub use swarm::SwarmCommand;
 pub use template::TemplateError;
 pub use tls::{TlsError, TlsFiles};

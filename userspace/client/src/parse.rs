@@ -5,24 +5,14 @@ mod mount;
 mod port;
 mod scalar;
 
+pub(crate) use essaim_objects::written::{Bytes, Cpus, Expected, capability, duration};
 pub(crate) use file::{AttachmentFlag, FileFlag};
 pub(crate) use mount::MountFlag;
 pub(crate) use port::{PortRemoval, Ports};
 pub(crate) use scalar::{
-    Bytes, Cpus, Discrete, HostEntry, Placed, ascii_word, capability, duration, key_value, name_server,
-    nano_duration, ratio, shell_words, ulimit, word,
+    Discrete, HostEntry, Placed, ascii_word, key_value, name_server, nano_duration, ratio, shell_words,
+    ulimit, word,
 };
-
-/// What was expected after a flag; clap adds the flag and what was found.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected {0}")]
-pub(crate) struct Expected(pub(crate) String);
-
-impl Expected {
-    pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
-}
 
 /// The fields of one line of comma-separated values; a field in double quotes may hold commas.
 pub(crate) fn fields(text: &str) -> Result<Vec<String>, Expected> {

@@ -4,7 +4,7 @@ mod converge;
 mod create;
 mod flags;
 mod follow;
-mod list;
+pub(crate) mod list;
 mod logs;
 mod names;
 mod pretty;
@@ -18,9 +18,12 @@ use crate::inspect::InspectArgs;
 use crate::tasks::TaskListArgs;
 use bytes::Bytes;
 use essaim_objects::{Config, ConfigId, NetworkResource, Secret, SecretId, Service, ServiceSpec};
-use names::{Names, References};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub(crate) use converge::Waited;
+use names::Names;
+pub(crate) use names::References;
 
 /// What can be done with services.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -176,17 +179,29 @@ impl Session<'_, '_> {
             let text = String::from_utf8(bytes).map_err(|_| {
                 Error::Usage(format!("--env-file {path} is not UTF-8, expected lines of text"))
             })?;
-            from_files.extend(create::variables_of_file(&text, self.console.variable));
+            let variables = essaim_compose::env_file(&text, self.console.variable)
+                .map_err(|error| Error::Usage(format!("--env-file {path}: {error}")))?;
+            from_files.extend(
+                variables
+                    .into_iter()
+                    .map(|(name, value)| format!("{name}={value}")),
+            );
         }
         let names = self.look_up(args.references()).await?;
         let spec = args.to_spec(&names, &from_files, self.console.variable)?;
-        let created: Created = self.client.create("/services/create", &spec).await?;
-        self.warn(created.warnings)?;
-        self.line(&created.id)?;
+        let id = self.post_new(&spec).await?;
+        self.line(&id)?;
         if args.detach {
             return Ok(Exit::Done);
         }
-        self.converge(&created.id, args.quiet).await
+        self.converge(&id, args.quiet).await
+    }
+
+    /// Creates a service; its identity.
+    pub(crate) async fn post_new(&mut self, spec: &ServiceSpec) -> Result<String, Error> {
+        let created: Created = self.client.create("/services/create", spec).await?;
+        self.warn(created.warnings)?;
+        Ok(created.id)
     }
 
     async fn update_service(&mut self, args: &update::UpdateArgs) -> Result<Exit, Error> {
@@ -232,7 +247,7 @@ impl Session<'_, '_> {
             .await
     }
 
-    async fn post_spec(
+    pub(crate) async fn post_spec(
         &mut self,
         service: &Service,
         spec: &ServiceSpec,
@@ -306,7 +321,7 @@ impl Session<'_, '_> {
     }
 
     /// The identities of what flags name.
-    async fn look_up(&self, references: References) -> Result<Names, Error> {
+    pub(crate) async fn look_up(&self, references: References) -> Result<Names, Error> {
         let mut names = Names::default();
         for name in references.networks {
             names.networks.insert(name.clone(), self.network_id(&name).await?);

@@ -220,11 +220,17 @@ impl Session<'_, '_> {
     }
 
     /// Lists the tasks that the filters let through.
-    pub(crate) async fn list_tasks(
+    pub(crate) async fn list_tasks(&mut self, filters: Filters, args: &TaskListArgs) -> Result<(), Error> {
+        let tasks = self.filtered_tasks(filters, args).await?;
+        self.show_tasks(tasks, args).await
+    }
+
+    /// The tasks that the filters let through.
+    pub(crate) async fn filtered_tasks(
         &mut self,
         mut filters: Filters,
         args: &TaskListArgs,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Task>, Error> {
         for (key, value) in &args.filter {
             // A node may be given by name, which the daemon resolves; `self` is this one.
             let value = if key == "node" {
@@ -235,7 +241,11 @@ impl Session<'_, '_> {
             filters.add(key, &value);
         }
         let filters = filters.to_query().unwrap_or_default();
-        let tasks: Vec<Task> = self.client.get("/tasks", &[("filters", &filters)]).await?;
+        self.client.get("/tasks", &[("filters", &filters)]).await
+    }
+
+    /// Prints tasks.
+    pub(crate) async fn show_tasks(&mut self, tasks: Vec<Task>, args: &TaskListArgs) -> Result<(), Error> {
         let names = if args.no_resolve || args.list.quiet {
             TaskNames::default()
         } else {

@@ -10,7 +10,7 @@
 //! A few members are Essaim's own and say so; `to_public` and [`Task::to_api`] give what the API may show.
 //!
 //! Beside the types are the pure functions about them: the checks of what a client asks, placement
-//! constraints, and placeholders.
+//! constraints, placeholders, and values as people write them.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -28,6 +28,7 @@ mod task;
 mod task_spec;
 mod template;
 mod value;
+pub mod written;
 
 pub use check::{Invalid, MAX_CONFIG_SIZE, MAX_SECRET_SIZE, check_address_pools, check_data_path_port};
 pub use cluster::*;

@@ -1,66 +1,9 @@
 //! Single values: spans, sizes, processors, pairs, addresses.
 
-use super::Expected;
+use essaim_objects::written::{Expected, LIMITS, duration};
 use essaim_objects::{Nanoseconds, PlacementPreference, SpreadOver, Ulimit};
 use std::net::IpAddr;
 use std::str::FromStr;
-
-/// A span as Go reads one: `1h30m`, `1.5s`, `-10ms`, `0`.
-pub(crate) fn duration(text: &str) -> Result<Nanoseconds, Expected> {
-    let expected = || Expected::new("a span such as 1m30s, with ns, us, ms, s, m or h after each number");
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1, rest),
-        None => (1, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Ok(Nanoseconds(0));
-    }
-    if rest.is_empty() {
-        return Err(expected());
-    }
-    let mut total: i64 = 0;
-    while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(expected)?;
-        let (number, after) = rest.split_at(end);
-        let unit_end = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit_end);
-        let scale: i64 = match unit {
-            "ns" => 1,
-            "us" | "µs" | "μs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            _ => return Err(expected()),
-        };
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
-            return Err(expected());
-        }
-        let whole: i64 = if whole.is_empty() {
-            0
-        } else {
-            whole.parse().map_err(|_| expected())?
-        };
-        let whole = whole.checked_mul(scale).ok_or_else(expected)?;
-        let mut part: i64 = 0;
-        let mut digit_scale = scale;
-        for digit in fraction.chars().filter_map(|c| c.to_digit(10)) {
-            digit_scale /= 10;
-            part += i64::from(digit) * digit_scale;
-        }
-        total = whole
-            .checked_add(part)
-            .and_then(|span| total.checked_add(span))
-            .ok_or_else(expected)?;
-        rest = after;
-    }
-    Ok(Nanoseconds(sign * total))
-}
 
 /// A span that is not negative.
 pub(crate) fn nano_duration(text: &str) -> Result<Nanoseconds, Expected> {
@@ -69,69 +12,6 @@ pub(crate) fn nano_duration(text: &str) -> Result<Nanoseconds, Expected> {
         Err(Expected::new("a span of 0 or more"))
     } else {
         Ok(span)
-    }
-}
-
-/// A size in bytes: `64m`, `1.5GiB`, `12`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bytes(pub(crate) i64);
-
-impl FromStr for Bytes {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        let expected = || Expected::new("a size such as 64m, with b, k, m, g, t or p after the number");
-        let end = text
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(text.len());
-        let (number, unit) = text.split_at(end);
-        let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
-            "" | "b" => 0,
-            "k" | "kb" | "kib" => 10,
-            "m" | "mb" | "mib" => 20,
-            "g" | "gb" | "gib" => 30,
-            "t" | "tb" | "tib" => 40,
-            "p" | "pb" | "pib" => 50,
-            _ => return Err(expected()),
-        };
-        let (digits, places) = decimal(number).ok_or_else(expected)?;
-        let scaled = digits
-            .checked_shl(shift)
-            .filter(|scaled| scaled >> shift == digits)
-            .ok_or_else(expected)?;
-        let size = scaled / 10_i128.checked_pow(places).ok_or_else(expected)?;
-        i64::try_from(size).map(Self).map_err(|_| expected())
-    }
-}
-
-/// A decimal number's digits, and how many of them are behind the point.
-fn decimal(text: &str) -> Option<(i128, u32)> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = format!("{whole}{fraction}");
-    if digits.is_empty() || digits.len() > 25 || !digits.chars().all(|c| c.is_ascii_digit()) {
-        return None;
-    }
-    Some((digits.parse().ok()?, u32::try_from(fraction.len()).ok()?))
-}
-
-/// Billionths of a processor, from a number such as `1.5`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Cpus(pub(crate) i64);
-
-impl FromStr for Cpus {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        let expected = || Expected::new("a number of processors such as 1.5, with at most nine decimals");
-        let (digits, places) = decimal(text).ok_or_else(expected)?;
-        let scale = 10_i128.checked_pow(places).ok_or_else(expected)?;
-        let billionths = digits.checked_mul(1_000_000_000).ok_or_else(expected)?;
-        if billionths % scale != 0 {
-            return Err(expected());
-        }
-        i64::try_from(billionths / scale)
-            .map(Self)
-            .map_err(|_| expected())
     }
 }
 
@@ -249,24 +129,6 @@ impl HostEntry {
     }
 }
 
-const LIMITS: &[&str] = &[
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
 /// `NAME=SOFT[:HARD]`.
 pub(crate) fn ulimit(text: &str) -> Result<Ulimit, Expected> {
     let expected = || Expected::new("NAME=SOFT[:HARD], with numbers of which -1 is no limit");
@@ -350,19 +212,6 @@ impl Placed {
             ..PlacementPreference::default()
         }
     }
-}
-
-/// A capability's whole name.
-pub(crate) fn capability(text: &str) -> Result<String, Expected> {
-    let name = text.trim().to_ascii_uppercase();
-    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-        return Err(Expected::new("a capability such as NET_ADMIN, or ALL"));
-    }
-    Ok(match name.as_str() {
-        "ALL" => name,
-        _ if name.starts_with("CAP_") => name,
-        _ => format!("CAP_{name}"),
-    })
 }
 
 /// Words as a shell splits them.

@@ -7,9 +7,25 @@ use crate::error::Error;
 use essaim_objects::{Node, Service, Task};
 use std::time::Duration;
 
+/// How waiting for a service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// It is as asked.
+    Converged,
+    /// The operator did not want to wait; it goes on by itself.
+    Interrupted,
+}
+
 impl Session<'_, '_> {
     /// Waits until the service is as asked and stays so, and shows how far it is.
     pub(super) async fn converge(&mut self, service: &str, quiet: bool) -> Result<Exit, Error> {
+        match self.wait_for(service, quiet).await? {
+            Waited::Converged | Waited::Interrupted => Ok(Exit::Done),
+        }
+    }
+
+    /// As [`Self::converge`]; tells whether it was interrupted.
+    pub(crate) async fn wait_for(&mut self, service: &str, quiet: bool) -> Result<Waited, Error> {
         let mut progress = Progress::default();
         let mut shown = Frame::default();
         let mut drawn = 0;
@@ -23,7 +39,7 @@ impl Session<'_, '_> {
                     interrupted?;
                     self.line("Operation continuing in background.")?;
                     self.line(&format!("Use `essaim service ps {service}` to check progress."))?;
-                    return Ok(Exit::Done);
+                    return Ok(Waited::Interrupted);
                 }
             }
             let current: Service = self.client.get(&path, &[]).await?;
@@ -47,7 +63,7 @@ impl Session<'_, '_> {
                     if let Some(message) = message {
                         self.line(&message)?;
                     }
-                    return Ok(Exit::Done);
+                    return Ok(Waited::Converged);
                 }
                 Step::Failed(why) => return Err(Error::NotConverged(why)),
             }

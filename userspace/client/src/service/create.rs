@@ -10,7 +10,7 @@ use crate::parse::{
 use essaim_objects::{
     ContainerSpec, DiscreteResource, DnsConfig, EndpointSpec, GenericResource, GlobalJob, GlobalService,
     Labels, NetworkTarget, NodeResources, Placement, ReplicatedJob, ReplicatedService, ResolutionMode,
-    ResourceLimits, ResourceRequirements, ServiceMode, ServiceSpec, TaskSpec, Ulimit,
+    ResourceLimits, ResourceRequirements, ServiceMode, ServiceSpec, TaskSpec, Ulimit, written,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -174,15 +174,9 @@ impl CreateArgs {
         container.configs = flags::list(names.configs(&self.config)?);
         container.sysctls = labels(&self.sysctl);
         container.ulimits = flags::list(by_name(&self.ulimit));
-        let added: BTreeSet<_> = self.cap_add.iter().cloned().collect();
-        let dropped = self
-            .cap_drop
-            .iter()
-            .filter(|dropped| !added.contains(*dropped))
-            .cloned()
-            .collect::<BTreeSet<_>>();
-        container.capability_add = flags::list(added.into_iter().collect());
-        container.capability_drop = flags::list(dropped.into_iter().collect());
+        let (added, dropped) = written::capabilities(&self.cap_add, &self.cap_drop);
+        container.capability_add = flags::list(added);
+        container.capability_drop = flags::list(dropped);
         flags::reservations(&mut spec).generic_resources = flags::list(resources(&self.generic_resource)?);
         flags::task(&mut spec).networks = flags::list(self.networks(names)?);
         let placement = flags::placement(&mut spec);
@@ -322,23 +316,6 @@ pub(crate) fn resources(asked: &[Discrete]) -> Result<Vec<GenericResource>, Erro
         });
     }
     Ok(resources)
-}
-
-/// A file of variables, without comments and empty lines; a name alone takes the value it has here, or is left out.
-pub(crate) fn variables_of_file(text: &str, here: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    let lines = text
-        .lines()
-        .map(|line| line.trim_start_matches('\u{feff}').trim_start());
-    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines
-        .filter_map(|line| {
-            if line.contains('=') {
-                Some(line.to_owned())
-            } else {
-                here(line).map(|value| format!("{line}={value}"))
-            }
-        })
-        .collect()
 }
 
 /// The variables, a later one in the place of an earlier one of its name.

@@ -102,10 +102,9 @@ fn created(args: &[String]) -> Result<ServiceSpec, String> {
     let mut from_files = Vec::new();
     for path in &args.env_file {
         assert_eq!(path, "env.txt");
-        from_files.extend(create::variables_of_file(
-            "# comment\nFROMFILE=1\n\nHOME\nA=file\nNOTSET\n",
-            here,
-        ));
+        let text = "# comment\nFROMFILE=1\n\nHOME\nA=file\nNOTSET\n";
+        let variables = essaim_compose::env_file(text, here).map_err(|error| error.to_string())?;
+        from_files.extend(variables.iter().map(|(name, value)| format!("{name}={value}")));
     }
     args.to_spec(&names(&args.references()), &from_files, here)
         .map_err(|error| error.to_string())

@@ -5,6 +5,7 @@
 mod daemon;
 mod output;
 mod requests;
+mod stack;
 
 use clap::Parser;
 use daemon::Daemon;
@@ -132,5 +133,5 @@ fn every_command_says_what_it_does() {
         "Create a secret from a file or STDIN as content"
     );
     assert_eq!(about("config ls"), "List configs");
-    assert_eq!(texts.len(), 43, "{texts:?}");
+    assert_eq!(texts.len(), 50, "{texts:?}");
 }
