@@ -315,8 +315,10 @@ impl RootCa {
 
     fn issued(&self, certificate: Certificate) -> Issued {
         let cross_signed = self.rotation.as_ref().map(|rotation| &rotation.cross_signed);
+        let mut chain = vec![certificate];
+        chain.extend(cross_signed.cloned());
         Issued {
-            chain: [&certificate].into_iter().chain(cross_signed).cloned().collect(),
+            chain,
             trust: self.trust(),
         }
     }
