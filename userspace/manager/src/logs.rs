@@ -33,7 +33,7 @@ const READ_LOGS: &str = "ReadLogs";
 /// How long the leader may take to begin.
 const WITHIN: Duration = Duration::from_secs(5);
 /// How long a reader that follows waits for another leader.
-const LEADERLESS: Duration = Duration::from_secs(60);
+const LEADERLESS: Duration = Duration::from_mins(1);
 /// How soon the next leader is looked for again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -75,8 +75,8 @@ type Pieces = BoxStream<'static, Piece>;
 impl Leadership {
     /// The logs of a request, as nodes send them: in order for each task. They end when all nodes have sent all, which
     /// they never do where the request follows: then they go on after the loss of a node's session or of the leader,
-    /// without a line that is left out or sent twice. What is missing is said between the lines. Dropping them ends the
-    /// request.
+    /// without a line that is left out or sent twice. What is missing is said between the lines, but for nodes that are
+    /// followed and away. Dropping them ends the request.
     ///
     /// # Errors
     /// No leader can be asked.

@@ -332,3 +332,41 @@ fn configs_and_templates_are_what_a_task_reads() {
         "Hostname is unknown placeholder \".Nothing\"",
     );
 }
+
+#[test]
+fn a_reader_that_follows_misses_no_line_and_sees_none_twice() {
+    let cluster = formed(4, 3);
+    create_service(
+        &cluster,
+        "n1",
+        "counter",
+        &["--constraint", "node.hostname==n4"],
+        &[
+            "sh",
+            "-c",
+            "i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done",
+        ],
+    );
+    cluster.wait_running("n1", "counter", 1).unwrap();
+    let host = format!("ESSAIM_HOST=unix://{}", cluster.api_socket("n2").display());
+    let program = cluster.binary("essaim").display().to_string();
+    // At a manager that does not lead.
+    assert_eq!(cluster.leader().unwrap(), "n1");
+    let line = ["env", &host, "timeout", "120", &program, "service", "logs"];
+    let options = ["--raw", "--follow", "--tail", "5", "counter"];
+    let mut reader = cluster.start("n2", &[&line[..], &options].concat()).unwrap();
+    let mut number = || reader.next_line().unwrap().trim().parse::<u64>().unwrap();
+    let mut last = number();
+    let mut go_on = |lines: u64| {
+        for _ in 0..lines {
+            let next = number();
+            assert_eq!(next, last + 1);
+            last = next;
+        }
+    };
+    go_on(20);
+    cluster.restart_node("n4").unwrap();
+    go_on(100);
+    cluster.power_off("n1").unwrap();
+    go_on(200);
+}

@@ -61,10 +61,8 @@ struct Request {
     /// Where the reader is, with all that waits for it.
     places: Places,
     batches: mpsc::Sender<Vec<Piece>>,
-    /// One for each loss of a node, which the reader has as soon as it looks.
+    /// One for each node at most, and so bounded by their number.
     lost: mpsc::UnboundedSender<LogFailure>,
-    /// The nodes whose loss was told.
-    away: BTreeSet<NodeId>,
 }
 
 impl Request {
@@ -128,7 +126,6 @@ impl Broker {
             rounds: BTreeMap::new(),
             batches,
             lost,
-            away: BTreeSet::new(),
         };
         let nodes = nodes_of(&request.wanted.selector, view).into_iter();
         let asked = nodes.map(|node| (node, request.ask(node, view))).collect();
@@ -179,8 +176,12 @@ impl Broker {
                 ..
             } = batch.clone();
             if let Some(request) = requests.get_mut(&id) {
-                begins.iter().for_each(|begin| request.places.begin(*begin));
-                messages.iter().for_each(|line| request.places.pass(line));
+                for begin in &begins {
+                    request.places.begin(*begin);
+                }
+                for line in &messages {
+                    request.places.pass(line);
+                }
                 if let Some((_, next)) = request.rounds.get_mut(&node) {
                     *next += 1;
                 }
@@ -209,13 +210,9 @@ impl Broker {
                 .filter(|(_, request)| request.open.contains(&node));
             for id in open.map(|(id, _)| *id).collect::<Vec<_>>() {
                 if let Some(request) = requests.get_mut(&id) {
-                    let back = if request.wanted.follow {
-                        "; they go on when it is back"
-                    } else {
-                        ""
-                    };
-                    if request.away.insert(node) {
-                        let why = format!("{why}{back}");
+                    // One that is followed comes back, and clients end with the first failure.
+                    if !request.wanted.follow {
+                        let why = why.to_owned();
                         // A reader that is gone ends the request in its own way.
                         let _ = request.lost.send(LogFailure::Node { node, why });
                     }
@@ -267,11 +264,6 @@ impl Broker {
 
     /// Notes that a node has a session, maybe a new one; gives what it is to be asked.
     pub(crate) fn back(&self, node: NodeId, view: &View) -> Vec<ToNode> {
-        self.with(|requests| {
-            requests.values_mut().for_each(|request| {
-                request.away.remove(&node);
-            });
-        });
         let asked = self.follow(view, |wanted| {
             let mut nodes = nodes_of(&wanted.selector, view);
             nodes.retain(|it| *it == node);
