@@ -445,7 +445,7 @@ fn clean(path: &Path) -> PathBuf {
                 Some(Component::Normal(_)) => drop(clean.pop()),
                 Some(Component::RootDir) => {}
                 None | Some(Component::ParentDir | Component::CurDir | Component::Prefix(_)) => {
-                    clean.push("..")
+                    clean.push("..");
                 }
             },
             Component::Normal(_) | Component::RootDir | Component::Prefix(_) => clean.push(component),
@@ -468,8 +468,7 @@ fn json(node: &Node) -> serde_json::Value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(truth) => (*truth).into(),
         Value::Integer(number) => i64::try_from(*number)
-            .map(Into::into)
-            .unwrap_or_else(|_| u64::try_from(*number).unwrap_or_default().into()),
+            .map_or_else(|_| u64::try_from(*number).unwrap_or_default().into(), Into::into),
         Value::Float(number) => {
             serde_json::Number::from_f64(*number).map_or_else(|| float_text(*number).into(), Into::into)
         }

@@ -7,7 +7,8 @@
 
 use crate::model::{Attachment, Deploy, FileUse, Health, MountUse, Service, Stack};
 use essaim_objects::{
-    Driver, HealthConfig, NodeResources, PortConfig, ResourceLimits, RestartPolicy, UpdateConfig,
+    Driver, HealthConfig, NodeResources, PortConfig, Protocol, PublishMode, ResourceLimits, RestartPolicy,
+    UpdateConfig,
 };
 use std::collections::BTreeMap;
 
@@ -177,11 +178,15 @@ impl Deploy {
             replicas: later(replicas, over.replicas),
             endpoint_mode: later(endpoint_mode, over.endpoint_mode),
             labels: by_key(labels, over.labels),
-            update: both(update, over.update, merge_update),
-            rollback: both(rollback, over.rollback, merge_update),
-            limits: both(limits, over.limits, merge_limits),
+            update: both(update, over.update, |earlier, over| merge_update(earlier, &over)),
+            rollback: both(rollback, over.rollback, |earlier, over| {
+                merge_update(earlier, &over)
+            }),
+            limits: both(limits, over.limits, |earlier, over| merge_limits(earlier, &over)),
             reservations: both(reservations, over.reservations, merge_reservations),
-            restart: both(restart, over.restart, merge_restart),
+            restart: both(restart, over.restart, |earlier, over| {
+                merge_restart(earlier, &over)
+            }),
             constraints: put_together(constraints, over.constraints),
             preferences: put_together(preferences, over.preferences),
             max_replicas: later(max_replicas, over.max_replicas),
@@ -225,8 +230,8 @@ fn merge_ports(earlier: Vec<PortConfig>, over: Vec<PortConfig>) -> Vec<PortConfi
         return put_together(earlier, over);
     }
     let ports = earlier.into_iter().chain(over).map(|port| {
-        let protocol = port.protocol.map(|protocol| protocol.as_str());
-        let mode = port.publish_mode.map(|mode| mode.as_str());
+        let protocol = port.protocol.map(Protocol::as_str);
+        let mode = port.publish_mode.map(PublishMode::as_str);
         ((port.published_port, port.target_port, protocol, mode), port)
     });
     let ports: BTreeMap<_, _> = ports.collect();
@@ -257,7 +262,7 @@ fn merge_health(earlier: Health, over: Health) -> Health {
     }
 }
 
-fn merge_update(earlier: UpdateConfig, over: UpdateConfig) -> UpdateConfig {
+fn merge_update(earlier: UpdateConfig, over: &UpdateConfig) -> UpdateConfig {
     let UpdateConfig {
         parallelism,
         delay,
@@ -278,7 +283,7 @@ fn merge_update(earlier: UpdateConfig, over: UpdateConfig) -> UpdateConfig {
     }
 }
 
-fn merge_restart(earlier: RestartPolicy, over: RestartPolicy) -> RestartPolicy {
+fn merge_restart(earlier: RestartPolicy, over: &RestartPolicy) -> RestartPolicy {
     let RestartPolicy {
         condition,
         delay,
@@ -295,7 +300,7 @@ fn merge_restart(earlier: RestartPolicy, over: RestartPolicy) -> RestartPolicy {
     }
 }
 
-fn merge_limits(earlier: ResourceLimits, over: ResourceLimits) -> ResourceLimits {
+fn merge_limits(earlier: ResourceLimits, over: &ResourceLimits) -> ResourceLimits {
     let ResourceLimits {
         nano_cpus,
         memory_bytes,

@@ -3,12 +3,12 @@
 mod text;
 
 use crate::model::{
-    Attachment, Deploy, FileObject, FileUse, Health, MountUse, Network, Service, Stack, Volume,
+    Attachment, Deploy, DeployMode, FileObject, FileUse, Health, MountUse, Network, Service, Stack, Volume,
 };
 use essaim_objects::written::span;
 use essaim_objects::{
-    HealthConfig, Labels, Mount, Nanoseconds, NodeResources, PortConfig, PublishMode, ResourceLimits,
-    RestartPolicy, UpdateConfig,
+    FailureAction, HealthConfig, Labels, Mount, Nanoseconds, NodeResources, PortConfig, Protocol,
+    PublishMode, ResolutionMode, ResourceLimits, RestartCondition, RestartPolicy, UpdateConfig, UpdateOrder,
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -240,8 +240,8 @@ fn port(port: &PortConfig) -> Value {
     let mut out = Out::default();
     out.put("target", port.target_port);
     out.put("published", port.published_port);
-    out.put("protocol", port.protocol.map(|protocol| protocol.as_str()));
-    out.put("mode", port.publish_mode.map(|mode| mode.as_str()));
+    out.put("protocol", port.protocol.map(Protocol::as_str));
+    out.put("mode", port.publish_mode.map(PublishMode::as_str));
     out.done()
 }
 
@@ -316,9 +316,9 @@ fn deploy_section(deploy: &Deploy) -> Out {
         max_replicas,
     } = deploy;
     let mut out = Out::default();
-    out.put("mode", mode.map(|mode| mode.as_str()));
+    out.put("mode", mode.map(DeployMode::as_str));
     out.put("replicas", *replicas);
-    out.put("endpoint_mode", endpoint_mode.map(|mode| mode.as_str()));
+    out.put("endpoint_mode", endpoint_mode.map(ResolutionMode::as_str));
     out.labels("labels", labels);
     out.put("update_config", update.as_ref().map(update_config));
     out.put("rollback_config", rollback.as_ref().map(update_config));
@@ -352,10 +352,10 @@ fn update_config(config: &UpdateConfig) -> Value {
     let mut out = Out::default();
     out.put("parallelism", *parallelism);
     out.span("delay", *delay);
-    out.put("failure_action", failure_action.map(|action| action.as_str()));
+    out.put("failure_action", failure_action.map(FailureAction::as_str));
     out.span("monitor", *monitor);
     out.put("max_failure_ratio", max_failure_ratio.map(|ratio| ratio.0));
-    out.put("order", order.map(|order| order.as_str()));
+    out.put("order", order.map(UpdateOrder::as_str));
     out.done()
 }
 
@@ -368,7 +368,7 @@ fn restart_policy(policy: &RestartPolicy) -> Value {
         extra: _,
     } = policy;
     let mut out = Out::default();
-    out.put("condition", condition.map(|condition| condition.as_str()));
+    out.put("condition", condition.map(RestartCondition::as_str));
     out.span("delay", *delay);
     out.put("max_attempts", *max_attempts);
     out.span("window", *window);

@@ -224,6 +224,10 @@ impl<'a> Cursor<'a> {
     }
 
     /// What a number, text or nothing is as text; nothing is `None` within.
+    #[expect(
+        clippy::option_option,
+        reason = "nothing is a value too, apart from what was refused"
+    )]
     pub(crate) fn written(&self, findings: &mut Findings) -> Option<Option<String>> {
         match &self.node.value {
             Value::Null => Some(None),

@@ -93,9 +93,7 @@ pub(crate) fn read(file: usize, text: &str, findings: &mut Findings) -> Option<N
                 return None;
             }
         }
-        if builder.event(event, &span).is_none() {
-            return None;
-        }
+        builder.event(event, &span)?;
     }
     if builder.root.is_none() {
         let at = At::start(file);
@@ -269,7 +267,8 @@ impl Builder<'_> {
             self.weigh(node.at, text.len() / 64)?;
         }
         self.weigh(node.at, 1)?;
-        self.placed(node, merge)
+        self.placed(node, merge);
+        Some(())
     }
 
     fn alias(&mut self, at: At, anchor: usize) -> Option<()> {
@@ -290,13 +289,14 @@ impl Builder<'_> {
         self.weigh(at, weight)?;
         // A scalar is where it is used; what is inside a list or mapping stays where it was written.
         node.at = at;
-        self.placed(node, false)
+        self.placed(node, false);
+        Some(())
     }
 
-    fn placed(&mut self, node: Node, merge: bool) -> Option<()> {
+    fn placed(&mut self, node: Node, merge: bool) {
         let Some(open) = self.open.last_mut() else {
             self.root = Some(node);
-            return Some(());
+            return;
         };
         match open {
             Open::List { items, .. } => items.push(node),
@@ -313,7 +313,6 @@ impl Builder<'_> {
                 Some(Pending::Refused) => {}
             },
         }
-        Some(())
     }
 
     /// The entries with those of merged mappings that have no entry of their own; earlier mappings go before later ones.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What `stack deploy` takes.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Clone, Debug, clap::Args)]
 pub struct DeployArgs {
     #[command(flatten)]

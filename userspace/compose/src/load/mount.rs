@@ -174,15 +174,13 @@ impl Loader<'_> {
             cursor.problem(&mut self.findings, "the source is missing, expected a path");
             return;
         };
-        let source = match source.strip_prefix('~') {
-            None => source.to_owned(),
-            Some(rest) => match (self.around.variable)("HOME") {
-                Some(home) => format!("{home}{rest}"),
-                None => {
-                    cursor.problem(&mut self.findings, "~ stands for nothing, for HOME is not set");
-                    return;
-                }
-            },
+        let source = match (source.strip_prefix('~'), (self.around.variable)("HOME")) {
+            (None, _) => source.to_owned(),
+            (Some(rest), Some(home)) => format!("{home}{rest}"),
+            (Some(_), None) => {
+                cursor.problem(&mut self.findings, "~ stands for nothing, for HOME is not set");
+                return;
+            }
         };
         mount.source = Some(if source.starts_with('/') {
             source

@@ -414,12 +414,12 @@ impl Loader<'_> {
             }
             let both = if matches!(cursor.value(), Value::Map(_)) {
                 let fields = cursor.fields(findings, &["soft", "hard"], false);
-                let mut get = |name: &str| match fields.get(name) {
-                    Some(limit) => limit.whole::<i64>(findings, "a whole number, without quotes"),
-                    None => {
+                let mut get = |name: &str| {
+                    let Some(limit) = fields.get(name) else {
                         cursor.problem(findings, format!("{name} is missing"));
-                        None
-                    }
+                        return None;
+                    };
+                    limit.whole::<i64>(findings, "a whole number, without quotes")
                 };
                 let (soft, hard) = (get("soft"), get("hard"));
                 soft.zip(hard)

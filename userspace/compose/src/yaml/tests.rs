@@ -236,12 +236,13 @@ fn depth_and_repetition_have_bounds() {
         "{problems:?}"
     );
     // Each of the lines repeats the one before nine times: a billion in all.
-    let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
-    for n in 1..10 {
+    let lines = (1..10).map(|n| {
         let before = format!("*a{}", n - 1);
-        laughs += &format!("a{n}: &a{n} [{}]\n", vec![before; 9].join(", "));
-    }
-    let (root, problems) = read_text(&laughs);
+        format!("a{n}: &a{n} [{}]\n", vec![before; 9].join(", "))
+    });
+    let first = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+    let laughs: Vec<String> = std::iter::once(first).chain(lines).collect();
+    let (root, problems) = read_text(&laughs.concat());
     assert!(
         root.is_none() && problems[0].text.starts_with("the file is too large"),
         "{problems:?}"
@@ -254,7 +255,10 @@ fn depth_and_repetition_have_bounds() {
     );
     let merges = format!(
         "a: &a {{{}}}\nb: [{}]\n",
-        (0..1000).map(|n| format!("k{n}: 1, ")).collect::<String>(),
+        (0..1000)
+            .map(|n| format!("k{n}: 1"))
+            .collect::<Vec<_>>()
+            .join(", "),
         "{<<: *a}, ".repeat(1000)
     );
     let (root, problems) = read_text(&merges);

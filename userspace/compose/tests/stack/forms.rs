@@ -483,7 +483,7 @@ configs:
     let plan = loaded.stack.plan("s", &files.around()).unwrap();
     assert_eq!(plan.external_networks.iter().collect::<Vec<_>>(), ["theirs"]);
     let label = json!({"com.docker.stack.namespace": "s"});
-    let plain = |name: &str| {
+    let bare = |name: &str| {
         json!({"Name": name, "Driver": "overlay", "Scope": "", "Internal": false, "Attachable": false, "Ingress": false,
         "ConfigOnly": false, "Labels": label})
     };
@@ -493,8 +493,8 @@ configs:
             {"Name": "real", "Driver": "overlay", "Scope": "", "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.9.0.0/24"}, {"Subnet": "fd00::/64"}]},
                 "Internal": true, "Attachable": true, "Ingress": false, "ConfigOnly": false, "Options": {"encrypted": "", "mtu": "1400"},
                 "Labels": {"a": "b", "com.docker.stack.namespace": "s"}},
-            plain("s_default"),
-            plain("s_plain"),
+            bare("s_default"),
+            bare("s_plain"),
         ])
     );
     assert_eq!(
@@ -508,6 +508,10 @@ configs:
         json!(plan.configs),
         json!([{"Name": "s_c", "Labels": label, "Data": "dHdv", "Templating": {"Name": "golang"}}])
     );
-    let names: Vec<_> = plan.services.iter().map(|service| service.name()).collect();
+    let names: Vec<_> = plan
+        .services
+        .iter()
+        .map(essaim_objects::ServiceSpec::name)
+        .collect();
     assert_eq!(names, ["s_other", "s_web"]);
 }

@@ -1,7 +1,7 @@
 //! From stack files to objects: what is made of each form of each key, what is refused and where, several files, what is
 //! printed, and text that is damaged.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 mod damage;
 mod forms;
@@ -15,9 +15,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+/// Reads a file.
+type Read = dyn Fn(&Path) -> io::Result<Vec<u8>>;
+
 /// The files and variables that a stack's files may name.
 struct Files {
-    read: Box<dyn Fn(&Path) -> io::Result<Vec<u8>>>,
+    read: Box<Read>,
 }
 
 impl Files {
@@ -70,7 +73,8 @@ fn load_all(texts: &[&str], files: &Files) -> Result<Loaded, Problems> {
 
 /// A file with one service, `web`, of these lines, and other sections after it.
 fn file(service: &str, sections: &str) -> String {
-    let lines: String = service.lines().map(|line| format!("    {line}\n")).collect();
+    let lines = service.lines().flat_map(|line| ["    ", line, "\n"]);
+    let lines: String = lines.collect();
     format!("services:\n  web:\n    image: i\n{lines}{sections}")
 }
 

@@ -69,7 +69,11 @@ fn a_later_file_goes_before_an_earlier_one() {
     let files = Files::of(&[("/srv/app/one", "1"), ("/srv/app/two", "2")]);
     let loaded = load_all(&[BASE, OVER], &files).unwrap();
     let plan = loaded.stack.plan("s", &files.around()).unwrap();
-    let names: Vec<_> = plan.services.iter().map(|service| service.name()).collect();
+    let names: Vec<_> = plan
+        .services
+        .iter()
+        .map(essaim_objects::ServiceSpec::name)
+        .collect();
     assert_eq!(names, ["s_kept", "s_more", "s_web"]);
     let web = json!(plan.services[2]);
     let container = &web["TaskTemplate"]["ContainerSpec"];
