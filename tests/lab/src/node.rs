@@ -50,9 +50,18 @@ impl Cluster {
     /// # Errors
     /// When it runs already, or does not answer; then with the end of its log.
     pub fn spawn_node(&self, node: &str) -> anyhow::Result<()> {
+        self.spawn_node_with(node, &[])
+    }
+
+    /// As [`Cluster::spawn_node`], with more arguments.
+    ///
+    /// # Errors
+    /// As [`Cluster::spawn_node`].
+    pub fn spawn_node_with(&self, node: &str, more: &[&str]) -> anyhow::Result<()> {
         ensure!(!self.agent_runs(node)?, "the daemon of {node} runs already");
         let data_dir = self.data_dir(node).display().to_string();
-        self.start_essaim(node, &self.binary("essaim"), &["--data-dir", &data_dir])?;
+        let arguments = [&["--data-dir", &data_dir], more].concat();
+        self.start_essaim(node, &self.binary("essaim"), &arguments)?;
         let answers = eventually(API_DEADLINE, &format!("API of {node} answers"), || {
             self.api(node, "/info").map(drop)
         });

@@ -82,6 +82,8 @@ pub struct Local {
     pub platform: Platform,
     /// What it has for tasks.
     pub resources: NodeResources,
+    /// Labels of its engine, `NAME=VALUE`.
+    pub labels: Vec<String>,
     /// The operating system's name for people, such as `Debian GNU/Linux 12`.
     pub operating_system: String,
     /// The kernel's release.

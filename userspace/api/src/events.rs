@@ -9,6 +9,7 @@ use crate::{Engine, EngineError, moment};
 use bytes::Bytes;
 use essaim_manager::{Notice, Replica};
 use essaim_objects::Timestamp;
+use essaim_store::Event;
 use futures_util::{StreamExt, stream as streams};
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -21,7 +22,7 @@ use tokio::time::sleep;
 /// How often a node that is no manager is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// `GET /events`: from now on; what was before is not kept.
+/// `GET /events`: from now on, after what is remembered where `since` or `until` ask for it.
 pub(crate) fn follow<E: Engine>(engine: &E, request: &Request) -> Answer {
     const KNOWN: &[&str] = &[
         "type",
@@ -51,12 +52,24 @@ pub(crate) fn follow<E: Engine>(engine: &E, request: &Request) -> Answer {
             "since is {since}, after until, {until}"
         )));
     }
-    let watch = Watch {
-        notices: engine.replica().map(|replica| replica.notices()),
+    let mut watch = Watch {
+        notices: None,
         engine: engine.clone(),
         filters,
         waiting: VecDeque::new(),
     };
+    let mut past = Vec::new();
+    if let Some(replica) = engine.replica() {
+        let (remembered, notices) = replica.notices_with_past();
+        watch.notices = Some(notices);
+        if since.is_some() || until.is_some() {
+            let asked = |time: Timestamp| {
+                since.is_none_or(|since| time >= since) && until.is_none_or(|until| time <= until)
+            };
+            let told = remembered.iter().filter(|(time, _)| asked(*time));
+            past.extend(told.filter_map(|(time, event)| watch.told(event, *time)));
+        }
+    }
     let lines = streams::unfold(watch, |mut watch| async move {
         let line = watch.next().await;
         Some((line, watch))
@@ -67,7 +80,8 @@ pub(crate) fn follow<E: Engine>(engine: &E, request: &Request) -> Answer {
             None => std::future::pending().await,
         }
     };
-    Ok(stream(Some("application/json"), lines.take_until(Box::pin(end))))
+    let lines = lines.take_until(Box::pin(end));
+    Ok(stream(Some("application/json"), streams::iter(past).chain(lines)))
 }
 
 struct Watch<E> {
@@ -78,6 +92,12 @@ struct Watch<E> {
 }
 
 impl<E: Engine> Watch<E> {
+    /// The line of an event, if it is one of those that are asked for.
+    fn told(&self, event: &Event, time: Timestamp) -> Option<Bytes> {
+        let told = Told::of(event, time).filter(|told| fits(told, &self.filters))?;
+        Some(line(&told.shown()))
+    }
+
     /// The next line, whenever it comes.
     async fn next(&mut self) -> Bytes {
         loop {
@@ -92,11 +112,11 @@ impl<E: Engine> Watch<E> {
             };
             match notices.recv().await {
                 Ok(Notice::Changed { events, .. }) => {
-                    let told = events
+                    let lines = events
                         .iter()
-                        .filter_map(|event| Told::of(event, Timestamp::now()));
-                    let told = told.filter(|told| fits(told, &self.filters));
-                    self.waiting.extend(told.map(|told| line(&told.shown())));
+                        .filter_map(|event| self.told(event, Timestamp::now()));
+                    let lines: Vec<_> = lines.collect();
+                    self.waiting.extend(lines);
                 }
                 // What a snapshot or being too slow has passed over is not told.
                 Ok(Notice::Restored) | Err(RecvError::Lagged(_)) => {}

@@ -75,8 +75,15 @@ fn is_unused(view: &View, network: &Network) -> bool {
 
 /// `GET /networks/{id}`.
 pub(crate) async fn inspect(engine: &impl Engine, text: &str, request: &Request) -> Answer {
+    let scope = request.query.get("scope");
+    if scope == "swarm" && PREDEFINED.contains(&text) {
+        // So the docker CLI asks for the networks of a service.
+        return Err(EngineError::invalid(format_args!(
+            "network {text} is a node's own, expected an overlay network: services are on no networks of nodes"
+        )));
+    }
     let not_found = || EngineError::not_found(format_args!("network {text} not found"));
-    if engine.replica().is_none() || !matches!(request.query.get("scope"), "" | "swarm") {
+    if engine.replica().is_none() || !matches!(scope, "" | "swarm") {
         return Err(not_found());
     }
     let view = view(engine).await?;
@@ -92,15 +99,18 @@ pub(crate) async fn inspect(engine: &impl Engine, text: &str, request: &Request)
 
 /// `POST /networks/create`.
 pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
-    let asked: NetworkCreate = request.json()?;
+    let mut asked: NetworkCreate = request.json()?;
     let name = asked.name.clone().unwrap_or_default();
     if PREDEFINED.contains(&name.as_str()) {
         return Err(EngineError::forbidden(format_args!(
             "operation is not permitted on predefined {name} network"
         )));
     }
+    let is_config_only = asked.config_only == Some(true);
     match asked.driver.as_deref().unwrap_or_default() {
         "" | "overlay" => {}
+        // What only holds configuration has no driver; the docker CLI names its own default for it.
+        "bridge" | "null" if is_config_only => asked.driver = None,
         driver @ ("host" | "null") => {
             return Err(EngineError::forbidden(format_args!(
                 "only one instance of \"{driver}\" network is allowed"

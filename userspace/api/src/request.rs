@@ -58,6 +58,11 @@ impl Request {
         })
     }
 
+    /// Whether a header says something.
+    pub(crate) fn has_header(&self, name: &str) -> bool {
+        self.headers.get(name).is_some_and(|value| !value.is_empty())
+    }
+
     /// The body's object.
     ///
     /// # Errors

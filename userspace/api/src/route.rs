@@ -109,7 +109,7 @@ fn engine_route<E: Engine>(engine: &E, request: &Request, path: &[&str]) -> Answ
         ["version"] => system::version(engine),
         ["info"] => system::info(engine),
         ["events"] => events::follow(engine, request),
-        ["containers" | "images", "json"] => found(&json!([])),
+        ["containers" | "images", "json"] | ["plugins"] => found(&json!([])),
         ["volumes"] => found(&json!({ "Volumes": [], "Warnings": null })),
         ["containers", id, "json"] => Err(EngineError::not_found(format_args!("No such container: {id}"))),
         ["images", name @ .., "json"] if !name.is_empty() => Err(EngineError::not_found(format_args!(

@@ -1,5 +1,6 @@
 //! Services: `/services`.
 
+mod name;
 mod spec;
 mod status;
 
@@ -62,9 +63,15 @@ pub(crate) async fn inspect(engine: &impl Engine, text: &str, request: &Request)
 pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
     let asked: ServiceSpec = request.json()?;
     let replica = replica(engine)?;
-    let asked = spec::with_docker_defaults(asked);
-    checked(asked.check())?;
+    let mut asked = spec::with_docker_defaults(asked);
     let id = ServiceId::from_bits(random_bits()?);
+    if asked.name().is_empty() {
+        let bits = random_bits()?;
+        let view = replica.view();
+        let mut names = (0..).map(|attempt| name::of(bits, attempt));
+        asked.name = names.find(|name| view.service_by_name(name).is_none());
+    }
+    checked(asked.check())?;
     change(&replica, |view| {
         let name = asked.name();
         if view.service_by_name(name).is_some() {
@@ -85,7 +92,13 @@ pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
         Ok(transaction)
     })
     .await?;
-    created(&json!({ "ID": id, "Warnings": null }))
+    created(&json!({ "ID": id, "Warnings": warnings(request) }))
+}
+
+/// What was asked for and makes no difference.
+fn warnings(request: &Request) -> Option<[&'static str; 1]> {
+    const UNUSED: &str = "X-Registry-Auth is not used: no registry is asked, each node has images of its own";
+    request.has_header("x-registry-auth").then_some([UNUSED])
 }
 
 /// `POST /services/{id}/update`.
@@ -132,7 +145,7 @@ pub(crate) async fn update(engine: &impl Engine, text: &str, request: &Request) 
         Ok(transaction)
     })
     .await?;
-    found(&json!({ "Warnings": null }))
+    found(&json!({ "Warnings": warnings(request) }))
 }
 
 /// What a new spec makes of a service.

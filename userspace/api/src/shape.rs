@@ -91,6 +91,13 @@ pub(crate) fn task(task: &Task, view: &View) -> Result<Value, EngineError> {
     let mut shown =
         shown.map_err(|error| EngineError::internal(format_args!("the task cannot be written: {error}")))?;
     without(&mut shown, &["SpecVersion"]);
+    if task.job_iteration.is_some() {
+        // The slots of Docker's jobs begin with 0, which it does not write; its CLI counts on both.
+        match task.slot.and_then(|slot| slot.checked_sub(1)) {
+            None | Some(0) => without(&mut shown, &["Slot"]),
+            Some(slot) => shown["Slot"] = slot.into(),
+        }
+    }
     with(&mut shown, "Labels", json!({}));
     with(&mut shown["Status"], "PortStatus", json!({}));
     for attachment in shown
@@ -186,4 +193,25 @@ pub(crate) fn cluster(cluster: &Cluster, with_tokens: bool) -> Result<Value, Eng
     with(spec, "Name", json!("default"));
     labelled(&mut shown, "Spec");
     Ok(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use essaim_objects::{TaskId, TaskSpec, Version};
+    use essaim_store::Store;
+
+    #[test]
+    fn a_jobs_first_slot_is_not_written() {
+        let store = Store::new();
+        let mut task = Task::new(TaskId::from_bits(1), None, Arc::new(TaskSpec::default()));
+        let mut slot = |job, slot| {
+            task.job_iteration = job;
+            task.slot = Some(slot);
+            super::task(&task, store.view()).unwrap().get("Slot").cloned()
+        };
+        let run = Some(Version::default());
+        assert_eq!([slot(None, 1), slot(None, 2)], [Some(json!(1)), Some(json!(2))]);
+        assert_eq!([slot(run, 1), slot(run, 2)], [None, Some(json!(1))]);
+    }
 }

@@ -200,6 +200,9 @@ pub(crate) struct NodeArgs {
     /// A label of this node's engine, for constraints on engine.labels.
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label, conflicts_with = "catalog")]
     pub(crate) labels: Vec<(String, String)>,
+    /// A resource of a kind of your own that services can reserve: so many of it, or one by its name.
+    #[arg(long = "generic-resource", value_name = "KIND=NUMBER|NAME", value_parser = resource, conflicts_with = "catalog")]
+    pub(crate) generic_resources: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) state: StateDirArg,
 }
@@ -210,6 +213,16 @@ fn label(text: &str) -> Result<(String, String), String> {
         return Err(format!("{text:?} is no label, expected NAME=VALUE"));
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+fn resource(text: &str) -> Result<(String, String), String> {
+    let wrong =
+        || format!("{text:?} is no resource, expected KIND=NUMBER, with 1 or more of it, or KIND=NAME");
+    let (kind, value) = text.split_once('=').ok_or_else(wrong)?;
+    if kind.is_empty() || value.is_empty() || value.parse::<i64>().is_ok_and(|number| number < 1) {
+        return Err(wrong());
+    }
+    Ok((kind.to_owned(), value.to_owned()))
 }
 
 /// How soon a node that does not answer is down.
@@ -331,6 +344,16 @@ mod tests {
                 panic!("{line}")
             };
             assert_eq!(node.uplink, ["eth0", "eth1"]);
+        }
+    }
+
+    #[test]
+    fn resources_have_a_kind_and_a_number_or_name() {
+        let pair = |kind: &str, value: &str| Ok((kind.to_owned(), value.to_owned()));
+        assert_eq!(resource("disk=2"), pair("disk", "2"));
+        assert_eq!(resource("gpu=GPU-1"), pair("gpu", "GPU-1"));
+        for wrong in ["gpu", "=1", "gpu=", "gpu=0", "gpu=-1"] {
+            assert!(resource(wrong).unwrap_err().contains("expected"), "{wrong}");
         }
     }
 

@@ -86,6 +86,7 @@ fn join_in(args: &NodeArgs) -> anyhow::Result<Exit> {
         state_dir,
         pace: pace(args),
         labels: args.labels.clone(),
+        generic_resources: args.generic_resources.clone(),
         holder: HolderLauncher::default(),
     };
     let runtime = tokio::runtime::Runtime::new().context("failed to start the runtime")?;

@@ -25,10 +25,10 @@ pub(crate) struct Daemon {
 impl Daemon {
     pub(crate) fn new(node: Node, parts: Arc<Parts>, options: Arc<DaemonOptions>) -> Self {
         Self {
+            machine: Arc::new(Machine::look(&options.generic_resources)),
             node,
             parts,
             options,
-            machine: Arc::new(Machine::look()),
         }
     }
 }
@@ -47,6 +47,12 @@ impl Engine for Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             platform: self.machine.platform.clone(),
             resources: self.machine.resources.clone(),
+            labels: self
+                .options
+                .labels
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
             operating_system: self.machine.operating_system.clone(),
             kernel_version: self.machine.kernel_version.clone(),
             state_dir: self.options.data_dir.display().to_string(),

@@ -2,6 +2,7 @@
 //! has left.
 
 use crate::DaemonOptions;
+use crate::machine;
 use crate::plane::Plane;
 use essaim_ca::LiveIdentity;
 use essaim_node::{LocalState, Node, Told};
@@ -150,7 +151,7 @@ async fn work(
         describe: Describe {
             hostname: Some(options.hostname.clone()),
             labels: options.labels.iter().cloned().collect(),
-            generic_resources: Vec::new(),
+            generic_resources: machine::generic_resources(&options.generic_resources),
         },
         data_path: local.data_path.or(local.address),
         runner: Arc::new(runner),

@@ -63,6 +63,8 @@ pub struct DaemonOptions {
     pub pace: GossipPace,
     /// Labels of the engine, which constraints can ask for.
     pub labels: Vec<(String, String)>,
+    /// Resources of the operator's own kinds, which services can reserve: of each kind a number, or names.
+    pub generic_resources: Vec<(String, String)>,
     /// Starts the holder.
     pub holder: HolderLauncher,
 }

@@ -24,7 +24,7 @@ use essaim_model::{
     Task, TaskId, TaskState, Vni,
 };
 use essaim_objects as objects;
-use essaim_objects::{NetworkId, NodeId, PublishMode, ResolutionMode, Timestamp};
+use essaim_objects::{MTU_OPTION, NetworkId, NodeId, PublishMode, ResolutionMode, Timestamp, VXLAN_OVERHEAD};
 use essaim_store::View;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,11 @@ use std::net::{IpAddr, SocketAddr};
 
 /// UDP port of VXLAN, where the cluster names none.
 const DATA_PATH_PORT: u16 = 4789;
+
+/// The least MTU that a catalog can name, of an IPv4 network and of one with IPv6; and the most.
+const LEAST_MTU: u32 = 576;
+const LEAST_MTU_V6: u32 = 1280;
+const MOST_MTU: u32 = 65_465;
 
 /// The network namespace of a task, by its name in `/run/netns`: whoever runs the task makes it.
 pub fn netns_of(task: objects::TaskId) -> String {
@@ -83,14 +88,25 @@ fn cluster(view: &View) -> Cluster {
         .and_then(|port| u16::try_from(port).ok())
         .filter(|port| *port != 0)
         .unwrap_or(DATA_PATH_PORT);
-    if let Some(vni) = ingress.and_then(|network| vni(network)) {
-        cluster.ingress_vni = vni;
+    if let Some(ingress) = ingress {
+        cluster.ingress_vni = vni(ingress).unwrap_or(cluster.ingress_vni);
+        cluster.ingress_gateways = ingress.subnets().filter_map(|subnet| subnet.gateway).collect();
+        cluster.ingress_mtu = mtu(ingress);
     }
     cluster
 }
 
 fn vni(network: &objects::Network) -> Option<Vni> {
     Vni::try_from(network.vni()?).ok()
+}
+
+/// The MTU of a network's endpoints, where one is asked for: the option is the underlay's, as it is Docker's.
+fn mtu(network: &objects::Network) -> Option<u32> {
+    let underlay: u32 = network.option(MTU_OPTION)?.parse().ok()?;
+    let is_v6 = network.subnets().any(|subnet| subnet.net.addr().is_ipv6());
+    // A network that takes its configuration from another has been checked without it.
+    let least = if is_v6 { LEAST_MTU_V6 } else { LEAST_MTU };
+    Some(underlay.saturating_sub(VXLAN_OVERHEAD).clamp(least, MOST_MTU))
 }
 
 /// The nodes that have said where they are, in the order of their names. Of several at one address, as after a node came
@@ -148,15 +164,11 @@ fn networks(view: &View) -> BTreeMap<NetworkId, (NetworkName, Option<Network>)> 
             return Some((NetworkName::ingress(), None));
         }
         // This build has no IPsec, and what is to be encrypted never travels in clear.
-        let is_encrypted = network
-            .spec
-            .option("encrypted")
-            .is_some_and(|value| value != "false");
+        let is_encrypted = network.option("encrypted").is_some_and(|value| value != "false");
         if subnets.is_empty() || is_encrypted {
             return None;
         }
         let name = NetworkName::new(network.name()).or_else(|_| NetworkName::new(network.id.as_str()));
-        let option = |name| network.spec.option(name);
         let own = Network {
             name: name.ok()?,
             vni: vni(network)?,
@@ -164,7 +176,7 @@ fn networks(view: &View) -> BTreeMap<NetworkId, (NetworkName, Option<Network>)> 
             subnets: subnets.iter().map(|subnet| subnet.net).collect(),
             internal: network.spec.internal == Some(true),
             encrypted: false,
-            mtu: option("com.docker.network.driver.mtu").and_then(|mtu| mtu.parse().ok()),
+            mtu: mtu(network),
         };
         Some((own.name.clone(), Some(own)))
     };

@@ -34,6 +34,6 @@ mod tests;
 pub use catalog::{Touched, catalog_after, catalog_of, catalog_since, netns_of};
 pub use leader::{Effect, Leader, Outcome, ProposalId};
 pub use logs::{LogFailure, LogLines};
-pub use machine::{Notice, StoreMachine};
+pub use machine::{Notice, Past, StoreMachine};
 pub use replica::{NoLeader, OpenError, Parts, Replica, UpdateError};
 pub use sessions::{CatalogOf, Leadership};

@@ -1,6 +1,6 @@
 use crate::leader::Outcome as Proposed;
 use crate::links::{Links, RAFT, RaftLinks};
-use crate::machine::{Applied, Notice, Outcome, StoreMachine};
+use crate::machine::{Applied, Notice, Outcome, Past, StoreMachine, Teller};
 use crate::seal::Sealed;
 use bytes::Bytes;
 use essaim_ca::{LinkError, LiveIdentity, Role, Sealer};
@@ -112,7 +112,7 @@ enum Failure {
 pub struct Replica {
     raft: RaftHandle<StoreMachine>,
     applied: watch::Receiver<Applied>,
-    notices: broadcast::Sender<Notice>,
+    teller: Teller,
     links: Arc<Links>,
 }
 
@@ -130,7 +130,7 @@ impl Replica {
             time,
             settings,
         } = parts;
-        let (state, applied, notices) = StoreMachine::new();
+        let (state, applied, teller) = StoreMachine::new();
         let links = Links::new(identity, time);
         let raft = RaftHandle::start(Started {
             node,
@@ -143,7 +143,7 @@ impl Replica {
         Ok(Self {
             raft: raft.await?,
             applied,
-            notices,
+            teller,
             links,
         })
     }
@@ -189,7 +189,12 @@ impl Replica {
 
     /// What the log does from now on.
     pub fn notices(&self) -> broadcast::Receiver<Notice> {
-        self.notices.subscribe()
+        self.teller.listen()
+    }
+
+    /// What the log did last to all but tasks and the cluster, the oldest first, and what it does from then on.
+    pub fn notices_with_past(&self) -> (Vec<Past>, broadcast::Receiver<Notice>) {
+        self.teller.listen_with_past()
     }
 
     /// Goes by what the cluster's spec says of snapshots, where the store holds a cluster.

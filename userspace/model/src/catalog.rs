@@ -81,9 +81,14 @@ impl Catalog {
         let Cluster {
             ingress_vni,
             ingress_subnets,
+            ingress_gateways,
+            ingress_mtu,
             ..
         } = &self.cluster;
-        Network::new(NetworkName::ingress(), *ingress_vni, ingress_subnets.clone())
+        let mut network = Network::new(NetworkName::ingress(), *ingress_vni, ingress_subnets.clone());
+        network.gateways.clone_from(ingress_gateways);
+        network.mtu = *ingress_mtu;
+        network
     }
 
     /// Remembers which tasks of the service are ready, before a change of them: flows that belong to a task by
@@ -128,6 +133,10 @@ pub struct Cluster {
     /// The ingress network: the nodes' overlay addresses and the tasks of published services without a network.
     /// At most one subnet of a family.
     pub ingress_subnets: Vec<IpNet>,
+    /// Its gateways, as those of a [`Network`].
+    pub ingress_gateways: Vec<IpAddr>,
+    /// Its MTU, as that of a [`Network`].
+    pub ingress_mtu: Option<u32>,
 }
 
 impl Cluster {
@@ -139,6 +148,8 @@ impl Cluster {
             manager_port: 2377,
             ingress_vni: Vni::INGRESS,
             ingress_subnets,
+            ingress_gateways: Vec::new(),
+            ingress_mtu: None,
         }
     }
 }

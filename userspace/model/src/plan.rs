@@ -182,8 +182,7 @@ impl<'c> Changes<'c> {
     fn between(before: (&'c Catalog, &'c Liveness), now: (&'c Catalog, &'c Liveness)) -> Self {
         let ((old, old_liveness), (new, new_liveness)) = (before, now);
         let vteps = |catalog: &'c Catalog| catalog.nodes.iter().map(|node| (&node.name, node.address));
-        let everything = old.cluster.ingress_vni != new.cluster.ingress_vni
-            || old.cluster.ingress_subnets != new.cluster.ingress_subnets
+        let everything = old.ingress_network() != new.ingress_network()
             || old.networks != new.networks
             || !vteps(old).eq(vteps(new));
         Self {

@@ -8,6 +8,7 @@ mod service;
 pub use cluster::{check_address_pools, check_data_path_port};
 
 use crate::{ConfigSpec, Driver, Labels, NodeSpec, SecretSpec, Template};
+use essaim_model::HostName;
 use std::fmt;
 
 /// A secret's data must be shorter, in bytes.
@@ -119,6 +120,14 @@ impl Problems {
                 found,
                 "1 to 64 letters, digits, '-', '_' and '.', a letter or digit first and last",
             );
+        }
+    }
+
+    /// A name as DNS has it.
+    fn host_name(&mut self, name: &str, found: &str) {
+        if HostName::new(found).is_err() {
+            let expected = "a DNS name: labels of letters, digits, '-' and '_' with dots between them";
+            self.text(name, found, expected);
         }
     }
 

@@ -11,6 +11,10 @@ use std::net::IpAddr;
 
 /// The option that carries a network's VNI.
 pub const VNI_OPTION: &str = "com.docker.network.driver.overlay.vxlanid_list";
+/// The option that carries the MTU of the underlay that a network is made for.
+pub const MTU_OPTION: &str = "com.docker.network.driver.mtu";
+/// What VXLAN over IPv4 takes of it, in bytes.
+pub const VXLAN_OVERHEAD: u32 = 50;
 
 object! {
     /// An overlay network.
@@ -55,6 +59,19 @@ impl Network {
     /// Whether it is the one between the nodes and published services.
     pub fn is_ingress(&self) -> bool {
         self.spec.ingress == Some(true)
+    }
+
+    /// The value of an option of its driver: as allotted, which is with those of the network whose configuration it
+    /// takes; else as asked.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        let allotted = self
+            .driver_state
+            .as_ref()
+            .and_then(|driver| driver.options.as_ref());
+        match allotted {
+            Some(options) => options.get(name).map(String::as_str),
+            None => self.spec.option(name),
+        }
     }
 
     /// Its VXLAN network identifier, once allotted.

@@ -267,7 +267,7 @@ pub(crate) use words;
 
 /// A word that the API does not have there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown {what} \"{found}\", expected one of {}", .expected.join(", "))]
+#[error("unknown {what} \"{found}\", expected one of {}", words_of(.expected).join(", "))]
 pub struct WordError {
     /// The kind of word.
     pub what: &'static str,
@@ -275,6 +275,12 @@ pub struct WordError {
     pub found: String,
     /// Those that there are.
     pub expected: &'static [&'static str],
+}
+
+/// The words that say something: the empty one stands for what the default says.
+fn words_of(expected: &[&'static str]) -> Vec<&'static str> {
+    let words = expected.iter().filter(|word| !word.is_empty());
+    words.copied().collect()
 }
 
 /// Reads what is parsed from a string.

@@ -30,6 +30,11 @@ fn task_states_have_swarms_numbers_in_order() {
         "unknown task state \"gone\", expected one of new, pending, assigned, accepted, preparing, ready, starting, \
          running, complete, shutdown, failed, rejected, remove, orphaned"
     );
+    // What stands for the default is no word that one could write.
+    assert_eq!(
+        "sideways".parse::<UpdateOrder>().unwrap_err().to_string(),
+        "unknown UpdateOrder \"sideways\", expected one of stop-first, start-first"
+    );
 }
 
 #[test]

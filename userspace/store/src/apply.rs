@@ -28,9 +28,13 @@ pub enum Event {
 impl Event {
     /// The object's identity.
     pub fn id(&self) -> ObjectId {
+        self.object().id()
+    }
+
+    /// The object as it is now, or was last.
+    pub const fn object(&self) -> &Object {
         match self {
-            Self::Created(object) | Self::Removed(object) => object.id(),
-            Self::Updated { new, .. } => new.id(),
+            Self::Created(object) | Self::Removed(object) | Self::Updated { new: object, .. } => object,
         }
     }
 }

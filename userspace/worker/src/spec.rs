@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// The image that stands for the node itself.
 const IMAGE: &str = "host";
+/// As the docker CLI writes it: it adds a tag to a name that has none.
+const TAGGED_IMAGE: &str = "host:latest";
 /// Characters of a task's identity that are its host name where its spec names none, as Docker does with a container's.
 const SHORT_ID: usize = 12;
 
@@ -76,7 +78,7 @@ fn container_of(task: &Task) -> Result<&ContainerSpec, Unsupported> {
     let container = task.spec.container.as_ref();
     let container = container.ok_or_else(|| Unsupported::new("ContainerSpec", "is missing"))?;
     match container.image.as_deref().unwrap_or_default() {
-        IMAGE => Ok(container),
+        IMAGE | TAGGED_IMAGE => Ok(container),
         image => {
             let reason = format!("this node has no images, found \"{image}\", expected \"{IMAGE}\"");
             Err(Unsupported::new("ContainerSpec.Image", reason))

@@ -4,8 +4,8 @@ use crate::EngineError;
 use crate::change::invalid_argument;
 use crate::find::find;
 use essaim_objects::{
-    ContainerSpec, FailureAction, Network, NetworkTarget, ResolutionMode, Runtime, ServiceMode, ServiceSpec,
-    UpdateOrder,
+    ContainerSpec, EndpointSpec, FailureAction, Network, NetworkTarget, PortConfig, PublishMode,
+    ResolutionMode, Runtime, ServiceMode, ServiceSpec, UpdateOrder,
 };
 use essaim_store::View;
 use std::collections::BTreeSet;
@@ -77,6 +77,13 @@ pub(super) fn resolved(view: &View, mut spec: ServiceSpec) -> Result<ServiceSpec
     template.networks = networks;
     if let Some(container) = &template.container {
         secrets_and_configs(view, container)?;
+    }
+    let ports = spec.endpoint_spec.iter().flat_map(EndpointSpec::ports);
+    let is_on_every_node = |port: &PortConfig| port.publish_mode() == PublishMode::Ingress;
+    if view.ingress().is_none() && ports.into_iter().any(is_on_every_node) {
+        return Err(EngineError::failed_precondition(
+            "service needs ingress network, but no ingress network is present",
+        ));
     }
     Ok(spec)
 }

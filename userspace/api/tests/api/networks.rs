@@ -33,6 +33,14 @@ async fn a_network_is_shown_as_docker_shows_it() {
         .get("/networks/back?scope=local")
         .await
         .fails(404, "network back not found");
+    client
+        .get("/networks/host?scope=swarm")
+        .await
+        .fails(400, "network host is a node's own, expected an overlay network");
+    client
+        .get("/networks/host")
+        .await
+        .fails(404, "network host not found");
     for (filters, expected) in [
         (json!({}), vec!["back", "ingress"]),
         (json!({"driver": ["bridge"]}), vec![]),
@@ -132,6 +140,25 @@ async fn what_makes_no_network_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_holds_configuration_has_no_driver() {
+    let (_server, mut client) = Server::manager().await;
+    // The docker CLI names its own default.
+    let plan = json!({"Name": "plan", "Driver": "bridge", "ConfigOnly": true, "IPAM": {"Config": [{"Subnet": "10.9.0.0/24"}]},
+        "Options": {"com.docker.network.driver.mtu": "1400"}});
+    client.post("/networks/create", &plan).await.ok();
+    let macvlan = json!({"Name": "plan2", "Driver": "macvlan", "ConfigOnly": true});
+    client
+        .post("/networks/create", &macvlan)
+        .await
+        .fails(404, "plugin \"macvlan\" not found");
+    let built = json!({"Name": "built", "Driver": "overlay", "ConfigFrom": {"Network": "plan"}});
+    client.post("/networks/create", &built).await.ok();
+    let shown = client.get("/networks/built").await.ok();
+    assert_eq!(shown["IPAM"]["Config"][0]["Subnet"], json!("10.9.0.0/24"));
+    assert_eq!(shown["Options"]["com.docker.network.driver.mtu"], json!("1400"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_in_use_stays() {
     let (_server, mut client) = Server::manager().await;
     let made = client
@@ -167,6 +194,10 @@ async fn a_network_in_use_stays() {
         .fails(400, "ingress network cannot be removed because service");
     client.delete("/services/published").await.ok();
     assert_eq!(client.delete("/networks/ingress").await.status, 204);
+    client.post("/services/create", &published).await.fails(
+        400,
+        "service needs ingress network, but no ingress network is present",
+    );
     let ingress = json!({"Name": "mine", "Driver": "overlay", "Ingress": true,
         "IPAM": {"Config": [{"Subnet": "10.11.0.0/16", "Gateway": "10.11.0.2"}]}});
     client.post("/networks/create", &ingress).await.ok();

@@ -41,6 +41,7 @@ async fn what_engines_keep_besides_is_empty() {
     let (_server, mut client) = Server::manager().await;
     assert_eq!(client.get("/containers/json").await.ok(), json!([]));
     assert_eq!(client.get("/images/json").await.ok(), json!([]));
+    assert_eq!(client.get("/plugins").await.ok(), json!([]));
     assert_eq!(
         client.get("/volumes").await.ok(),
         json!({"Volumes": [], "Warnings": null})

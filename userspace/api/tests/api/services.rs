@@ -2,6 +2,21 @@ use crate::support::{Server, names, service, version};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_without_a_name_gets_one() {
+    let (_server, mut client) = Server::manager().await;
+    let made = client.post("/services/create", &service("")).await.ok();
+    let found = client
+        .get(&format!("/services/{}", made["ID"].as_str().unwrap()))
+        .await
+        .ok();
+    let name = found["Spec"]["Name"].as_str().unwrap();
+    assert!(
+        name.split('_').all(|word| !word.is_empty()) && name.contains('_'),
+        "{name}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_posted_comes_back_and_defaults_only_where_they_are_asked_for() {
     let (_server, mut client) = Server::manager().await;
     let posted = json!({
@@ -73,7 +88,6 @@ async fn what_makes_no_service_is_refused_with_the_reason() {
             409,
             "rpc error: code = AlreadyExists desc = name conflicts with an existing object",
         ),
-        (service(""), 400, "Name is \"\""),
         (service("a.b"), 400, "Name is \"a.b\""),
         (
             json!({"Name": "bad"}),

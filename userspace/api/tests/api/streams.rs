@@ -89,6 +89,22 @@ async fn events_tell_of_every_change_from_their_beginning() {
         assert_eq!(all.told().await, expected);
     }
     assert_eq!(secrets.told().await, told("secret", "create", "s"));
+    // What was is told to who asks for it, and a stream whose end has passed ends.
+    let mut past = events(
+        &server,
+        "?since=1&until=0s&filters=%7B%22type%22%3A%5B%22service%22%5D%7D",
+    )
+    .await;
+    for expected in [
+        told("service", "create", "before"),
+        told("service", "create", "web"),
+        told("service", "remove", "web"),
+    ] {
+        assert_eq!(past.told().await, expected);
+    }
+    assert_eq!(past.next().await, None);
+    let mut none = events(&server, "?since=1&until=2").await;
+    assert_eq!(none.next().await, None);
     // Streams end with the server, others' requests are not cut.
     server.stop().await;
     assert_eq!(all.next().await, None);

@@ -138,6 +138,15 @@ impl Progress {
     }
 }
 
+/// A task's slot, the first of which is 1; those of jobs begin with 0, which is not written.
+fn slot_of(mode: Mode, task: &Task) -> Option<u64> {
+    if mode.is_job() {
+        Some(task.slot.unwrap_or_default() + 1)
+    } else {
+        task.slot
+    }
+}
+
 /// The tasks that count.
 struct Counted {
     done: u64,
@@ -156,7 +165,7 @@ impl Counted {
             if !mode.is_job() && task.node_id.is_some_and(|node| !up.contains(&node)) {
                 continue;
             }
-            let place = match (mode.is_global(), task.slot, task.node_id) {
+            let place = match (mode.is_global(), slot_of(mode, task), task.node_id) {
                 (false, Some(slot), _) => format!("{slot:020}"),
                 (_, _, Some(node)) => node.to_string(),
                 _ => continue,
@@ -190,7 +199,7 @@ impl Counted {
         let lines = best.values().enumerate().map(|(at, task)| {
             let name = match (mode.is_global(), task.node_id) {
                 (true, Some(node)) => crate::human::short(node.as_str()),
-                _ => format!("{}/{total}", task.slot.unwrap_or(at as u64 + 1)),
+                _ => format!("{}/{total}", slot_of(mode, task).unwrap_or(at as u64 + 1)),
             };
             (name, state_line(task))
         });

@@ -105,6 +105,64 @@ impl Lab {
     }
 }
 
+#[test]
+fn the_ingress_networks_gateway_and_mtu_are_those_that_were_asked_for() {
+    let mut lab = Lab::new();
+    let cluster = lab.catalog().cluster;
+    assert_eq!(
+        (cluster.ingress_gateways, cluster.ingress_mtu),
+        (vec!["10.0.0.1".parse().unwrap()], None)
+    );
+    let mut transaction = Transaction::new();
+    transaction.remove(lab.store.view().ingress().unwrap().clone());
+    for node in lab.store.view().nodes().cloned().collect::<Vec<_>>() {
+        let mut node = objects::Node::clone(&node);
+        node.attachments.clear();
+        transaction.update(node);
+    }
+    lab.commit(transaction);
+    let configs = json!([{"Subnet": "10.11.0.0/16", "Gateway": "10.11.0.2"}]);
+    lab.create::<objects::Network>(
+        5,
+        json!({"Spec": {"Name": "mesh", "Ingress": true, "IPAMOptions": {"Configs": configs},
+            "DriverConfiguration": {"Options": {"com.docker.network.driver.mtu": "1400"}}}}),
+    );
+    let cluster = lab.catalog().cluster;
+    assert_eq!(
+        (cluster.ingress_gateways, cluster.ingress_mtu),
+        (vec!["10.11.0.2".parse().unwrap()], Some(1350))
+    );
+}
+
+#[test]
+fn an_mtu_is_the_underlays_less_what_vxlan_takes() {
+    let mut lab = Lab::new();
+    let option = |mtu: &str| json!({"Options": {"com.docker.network.driver.mtu": mtu}});
+    lab.create::<objects::Network>(
+        5,
+        json!({"Spec": {"Name": "wide", "DriverConfiguration": option("9000")}}),
+    );
+    // It is never less than IPv6 needs, where that comes from another's configuration.
+    let configs = json!([{"Subnet": "fd00:77::/64"}]);
+    let plan = json!({"Name": "plan", "ConfigOnly": true, "IPAMOptions": {"Configs": configs}});
+    lab.create::<objects::Network>(6, json!({"Spec": plan}));
+    let built =
+        json!({"Name": "six", "ConfigFrom": {"Network": "plan"}, "DriverConfiguration": option("626")});
+    lab.create::<objects::Network>(7, json!({"Spec": built}));
+    let catalog = lab.catalog();
+    let mtu = |name: &str| {
+        let mut networks = catalog.networks.iter();
+        networks
+            .find(|network| network.name.as_str() == name)
+            .unwrap()
+            .mtu
+    };
+    assert_eq!(
+        [mtu("app"), mtu("wide"), mtu("six")],
+        [None, Some(8950), Some(1280)]
+    );
+}
+
 fn state(catalog: &Catalog) -> Vec<TaskState> {
     catalog
         .services

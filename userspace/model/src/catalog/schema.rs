@@ -5,7 +5,7 @@ mod service;
 use super::errors::{CatalogError, CatalogErrors, Place, Problem};
 use super::path::{At, Path, Step, render};
 use super::read::{Finding, Reader, Table, list, table};
-use super::values::{address, boolean, name, node_state, number, port, subnet, vni};
+use super::values::{address, boolean, mtu, name, node_state, number, port, subnet, vni};
 use super::{Catalog, CatalogDelta, Changes, Cluster, Network, Node, check};
 use service::service;
 use std::ops::Range;
@@ -258,6 +258,8 @@ fn cluster(reader: &mut Reader, of: Table<'_>) -> Cluster {
             "manager_port",
             "ingress_vni",
             "ingress_subnets",
+            "ingress_gateways",
+            "ingress_mtu",
         ],
     );
     let subnets = of.required(reader, "ingress_subnets", |reader, value| {
@@ -282,6 +284,8 @@ fn cluster(reader: &mut Reader, of: Table<'_>) -> Cluster {
             .optional(reader, "ingress_vni", vni)
             .unwrap_or(usual.ingress_vni),
         ingress_subnets: usual.ingress_subnets,
+        ingress_gateways: of.list(reader, "ingress_gateways", address),
+        ingress_mtu: of.optional(reader, "ingress_mtu", mtu),
     }
 }
 
@@ -324,8 +328,7 @@ fn network(reader: &mut Reader, of: Table<'_>) -> Option<Network> {
     let gateways = of.list(reader, "gateways", address);
     let internal = of.optional(reader, "internal", boolean).unwrap_or(false);
     let encrypted = of.optional(reader, "encrypted", boolean).unwrap_or(false);
-    let mtu = of.optional(reader, "mtu", number("MTU", 576, 65_465));
-    let mtu = mtu.and_then(|mtu| u32::try_from(mtu).ok());
+    let mtu = of.optional(reader, "mtu", mtu);
     match (name, vni, subnets) {
         // A network of which a subnet is unreadable would make its addresses look foreign.
         (Some(name), Some(vni), Some(subnets)) if of.is_whole("subnets", subnets.len()) => Some(Network {

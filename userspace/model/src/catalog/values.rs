@@ -53,6 +53,10 @@ pub(super) fn port(reader: &mut Reader, value: Value<'_>) -> Option<u16> {
     number("port", 1, 65_535)(reader, value).and_then(|port| u16::try_from(port).ok())
 }
 
+pub(super) fn mtu(reader: &mut Reader, value: Value<'_>) -> Option<u32> {
+    number("MTU", 576, 65_465)(reader, value).and_then(|mtu| u32::try_from(mtu).ok())
+}
+
 pub(super) fn vni(reader: &mut Reader, value: Value<'_>) -> Option<Vni> {
     let number = number("VNI", 1, u64::from(Vni::MAX))(reader, value)?;
     u32::try_from(number)

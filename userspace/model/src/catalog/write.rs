@@ -66,7 +66,13 @@ fn write_cluster(out: &mut String, cluster: &Cluster) -> fmt::Result {
     writeln!(out, "gossip_port = {}", cluster.gossip_port)?;
     writeln!(out, "manager_port = {}", cluster.manager_port)?;
     writeln!(out, "ingress_vni = {}", cluster.ingress_vni)?;
-    writeln!(out, "ingress_subnets = {}", strings(&cluster.ingress_subnets))
+    writeln!(out, "ingress_subnets = {}", strings(&cluster.ingress_subnets))?;
+    if !cluster.ingress_gateways.is_empty() {
+        writeln!(out, "ingress_gateways = {}", strings(&cluster.ingress_gateways))?;
+    }
+    cluster
+        .ingress_mtu
+        .map_or(Ok(()), |mtu| writeln!(out, "ingress_mtu = {mtu}"))
 }
 
 fn write_node(out: &mut String, node: &Node) -> fmt::Result {

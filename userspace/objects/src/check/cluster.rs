@@ -35,6 +35,14 @@ impl ClusterSpec {
                 );
             }
         }
+        let defaults = self.task_defaults.as_ref();
+        if let Some(driver) = defaults.and_then(|defaults| defaults.log_driver.as_ref()) {
+            problems.text(
+                "TaskDefaults.LogDriver",
+                driver.name.as_deref().unwrap_or_default(),
+                "none: a service names its own",
+            );
+        }
         if let Some(ca) = &self.ca_config {
             if let Some(expiry) = ca
                 .node_cert_expiry

@@ -2,6 +2,7 @@
 
 use super::Problems;
 use crate::{ContainerSpec, FileTarget, HealthConfig, Labels, Mount, Nanoseconds};
+use essaim_model::ResolverOption;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -46,6 +47,16 @@ pub(super) fn check(problems: &mut Problems, container: &ContainerSpec) {
         problems.each("Nameservers", servers, |problems, server| {
             if server.parse::<IpAddr>().is_err() {
                 problems.text("", server, "an IP address");
+            }
+        });
+        let search = dns.and_then(|dns| dns.search.as_deref());
+        problems.each("Search", search, |problems, domain| {
+            problems.host_name("", domain)
+        });
+        let options = dns.and_then(|dns| dns.options.as_deref());
+        problems.each("Options", options, |problems, option| {
+            if ResolverOption::new(option).is_err() {
+                problems.text("", option, "an option of resolv.conf, such as rotate or ndots:2");
             }
         });
     });

@@ -2,12 +2,14 @@
 
 use super::{Invalid, Problems};
 use crate::network::given;
-use crate::{IpamConfig, NetworkSpec, VNI_OPTION};
+use crate::{IpamConfig, Labels, MTU_OPTION, NetworkSpec, VNI_OPTION, VXLAN_OVERHEAD};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// The option that carries a network's MTU.
-const MTU_OPTION: &str = "com.docker.network.driver.mtu";
+/// The options that a network can have. `dsr` asks for what is always so: tasks see each other's addresses.
+const OPTIONS: [&str; 4] = [MTU_OPTION, VNI_OPTION, "dsr", "encrypted"];
+/// The least MTU of endpoints, of an IPv4 network and of one with IPv6; and the most.
+const ENDPOINT_MTU: [u32; 3] = [576, 1280, 65_465];
 /// Largest VXLAN network identifier.
 const MAX_VNI: u32 = (1 << 24) - 1;
 
@@ -29,9 +31,17 @@ impl NetworkSpec {
             problems.text("DriverConfiguration.Name", driver, "overlay");
         }
         let ipam = self.ipam.as_ref().and_then(|ipam| ipam.driver.as_ref());
-        let ipam = ipam.and_then(|driver| driver.name.as_deref()).unwrap_or_default();
-        if !matches!(ipam, "" | "default") {
-            problems.text("IPAMOptions.Driver.Name", ipam, "default");
+        let name = ipam.and_then(|driver| driver.name.as_deref()).unwrap_or_default();
+        if !matches!(name, "" | "default") {
+            problems.text("IPAMOptions.Driver.Name", name, "default");
+        }
+        let options = ipam.and_then(|driver| driver.options.as_ref());
+        for name in options.into_iter().flat_map(Labels::keys) {
+            problems.text(
+                "IPAMOptions.Driver.Options",
+                name,
+                "none: the default driver has no options",
+            );
         }
         problems.within("DriverConfiguration.Options", |problems| {
             self.check_options(problems);
@@ -54,8 +64,15 @@ impl NetworkSpec {
                 "true, or IPv6Enabled true: a network has addresses",
             );
         }
-        if self.config_from.is_some() && !self.configs().is_empty() {
-            problems.add("IPAMOptions.Configs", "given", "none beside ConfigFrom");
+        if self.config_from.is_some() {
+            let own = [
+                ("IPAMOptions.Configs", !self.configs().is_empty()),
+                ("IPv6Enabled", self.ipv6_enabled == Some(true)),
+                ("ConfigOnly", self.config_only == Some(true)),
+            ];
+            for (name, _) in own.into_iter().filter(|(_, is_given)| *is_given) {
+                problems.add(name, "given", "none beside ConfigFrom");
+            }
         }
         let mut families = [false; 2];
         let configs = self.ipam.as_ref().and_then(|ipam| ipam.configs.as_deref());
@@ -76,7 +93,14 @@ impl NetworkSpec {
             }
         };
         number(VNI_OPTION, 1, MAX_VNI);
-        number(MTU_OPTION, 68, 65_535);
+        let [v4, v6, most] = ENDPOINT_MTU.map(|mtu| mtu + VXLAN_OVERHEAD);
+        number(MTU_OPTION, if self.has_ipv6() { v6 } else { v4 }, most);
+        let options = self.driver.as_ref().and_then(|driver| driver.options.as_ref());
+        for name in options.into_iter().flat_map(Labels::keys) {
+            if !OPTIONS.contains(&name.as_str()) {
+                problems.text("", name, format_args!("one of {}", OPTIONS.join(", ")));
+            }
+        }
     }
 }
 

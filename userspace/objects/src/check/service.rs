@@ -2,7 +2,7 @@
 
 use super::{Invalid, Problems};
 use crate::{
-    Constraint, EndpointSpec, FailureAction, NetworkTarget, NodeResources, Placement, PublishMode,
+    Constraint, EndpointSpec, FailureAction, Labels, NetworkTarget, NodeResources, Placement, PublishMode,
     ResolutionMode, ResourceRequirements, RestartPolicy, Runtime, ServiceMode, ServiceSpec, SpreadKey,
     TaskSpec, UpdateConfig,
 };
@@ -223,13 +223,15 @@ fn networks(problems: &mut Problems, name: &str, networks: Option<&[NetworkTarge
             problems.text("Target", target, "a network that is not given twice");
         }
         problems.each("Aliases", network.aliases.as_deref(), |problems, alias| {
-            if alias.is_empty()
-                || alias.len() > 253
-                || alias.contains(|c: char| c.is_whitespace() || c.is_control())
-            {
-                problems.text("", alias, "a DNS name");
-            }
+            problems.host_name("", alias);
         });
+        for name in network.driver_opts.iter().flat_map(Labels::keys) {
+            problems.text(
+                "DriverOpts",
+                name,
+                "none: a task's place on a network has no options",
+            );
+        }
     });
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{ClusterSpec, NetworkSpec, ServiceSpec, VNI_OPTION};
+use crate::{ClusterSpec, MTU_OPTION, NetworkSpec, ServiceSpec, VNI_OPTION};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -227,6 +227,26 @@ fn a_service_is_refused_with_the_field_and_the_reason() {
             "TaskTemplate.Networks[0].Aliases[0] is \"x y\", expected a DNS name",
         ),
         (
+            template("Networks"),
+            json!([{"Target": "a", "Aliases": ["-x"]}]),
+            "TaskTemplate.Networks[0].Aliases[0] is \"-x\", expected a DNS name",
+        ),
+        (
+            template("Networks"),
+            json!([{"Target": "a", "DriverOpts": {"x": "y"}}]),
+            "TaskTemplate.Networks[0].DriverOpts is \"x\", expected none: a task's place on a network has no options",
+        ),
+        (
+            container("DNSConfig"),
+            json!({"Search": ["example.com", "."]}),
+            "TaskTemplate.ContainerSpec.DNSConfig.Search[1] is \".\", expected a DNS name",
+        ),
+        (
+            container("DNSConfig"),
+            json!({"Options": ["ndots:2", "ndots:x"]}),
+            "TaskTemplate.ContainerSpec.DNSConfig.Options[1] is \"ndots:x\", expected an option of resolv.conf",
+        ),
+        (
             "Mode".into(),
             json!({"Global": {}, "Replicated": {}}),
             "Mode is Replicated and Global, expected one of them",
@@ -365,14 +385,34 @@ fn a_network_is_refused_with_the_field_and_the_reason() {
             "DriverConfiguration.Options.com.docker.network.driver.overlay.vxlanid_list is \"16777216\", expected a number from 1 to 16777215",
         ),
         (
-            json!({"DriverConfiguration": {"Options": {"com.docker.network.driver.mtu": "67"}}}),
-            "DriverConfiguration.Options.com.docker.network.driver.mtu is \"67\", expected a number from 68 to 65535",
+            json!({"DriverConfiguration": {"Options": {MTU_OPTION: "625"}}}),
+            "DriverConfiguration.Options.com.docker.network.driver.mtu is \"625\", expected a number from 626 to 65515",
+        ),
+        (
+            json!({"IPv6Enabled": true, "DriverConfiguration": {"Options": {MTU_OPTION: "1329"}}}),
+            "DriverConfiguration.Options.com.docker.network.driver.mtu is \"1329\", expected a number from 1330 to 65515",
+        ),
+        (
+            json!({"DriverConfiguration": {"Options": {"parent": "eth0"}}}),
+            "DriverConfiguration.Options is \"parent\", expected one of com.docker.network.driver.mtu, ",
+        ),
+        (
+            json!({"IPAMOptions": {"Driver": {"Options": {"serial": "true"}}}}),
+            "IPAMOptions.Driver.Options is \"serial\", expected none: the default driver has no options",
         ),
         (
             json!({"Ingress": true, "Attachable": true}),
             "Attachable is true, expected false for the ingress network",
         ),
         (json!({"IPv4Enabled": false}), "IPv4Enabled is false"),
+        (
+            json!({"ConfigFrom": {"Network": "plan"}, "IPv6Enabled": true}),
+            "IPv6Enabled is given, expected none beside ConfigFrom",
+        ),
+        (
+            json!({"ConfigFrom": {"Network": "plan"}, "ConfigOnly": true}),
+            "ConfigOnly is given, expected none beside ConfigFrom",
+        ),
         (
             subnet(json!({"Subnet": "10.0.0"})),
             "IPAMOptions.Configs[0].Subnet is \"10.0.0\", expected a subnet such as",
@@ -417,6 +457,8 @@ fn a_network_is_refused_with_the_field_and_the_reason() {
     for good in [
         json!({}),
         json!({"Ingress": true}),
+        json!({"DriverConfiguration": {"Options": {MTU_OPTION: "9000", VNI_OPTION: "5000", "dsr": "", "encrypted": ""}}}),
+        json!({"IPAMOptions": {"Driver": {"Name": "default", "Options": {}}}}),
         json!({"IPv6Enabled": true, "IPv4Enabled": false}),
         json!({"IPAMOptions": {"Configs": [{"Subnet": ""}]}}),
         json!({"IPAMOptions": {"Configs": [{"Subnet": "10.9.0.0/16", "Range": "10.9.1.0/24", "Gateway": "10.9.0.1"}, {"Subnet": "fd00:1::/64", "Gateway": "fd00:1::1"}]}}),
@@ -496,6 +538,10 @@ fn a_cluster_is_refused_with_the_field_and_the_reason() {
         (
             json!({"CAConfig": {"ExternalCAs": vec![json!({"Protocol": "cfssl", "URL": "https://x"}); 9]}}),
             "CAConfig.ExternalCAs is 9 authorities, expected at most 8",
+        ),
+        (
+            json!({"TaskDefaults": {"LogDriver": {"Name": "syslog"}}}),
+            "TaskDefaults.LogDriver is \"syslog\", expected none: a service names its own",
         ),
     ] {
         let found = problems(

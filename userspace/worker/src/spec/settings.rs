@@ -65,10 +65,14 @@ pub(super) fn mounts(container: &ContainerSpec) -> Result<Vec<essaim_runner::Mou
 fn mount(mount: &Mount) -> Result<essaim_runner::Mount, Unsupported> {
     let target = mount.target.clone().unwrap_or_default();
     let field = format!("ContainerSpec.Mounts[{target}]");
+    refuse_unknown(&field, &mount.extra)?;
     let source = match mount.kind.as_deref().unwrap_or_default() {
         "bind" => bind(mount, &field)?,
         "tmpfs" => {
             let options = mount.tmpfs_options.as_ref();
+            if let Some(options) = options {
+                refuse_unknown(&format!("{field}.TmpfsOptions"), &options.extra)?;
+            }
             let size = options.and_then(|options| options.size_bytes).unwrap_or_default();
             let size = u64::try_from(size).map_err(|_| Unsupported::new(&field, "SizeBytes is negative"))?;
             MountSource::Tmpfs {
@@ -89,13 +93,33 @@ fn mount(mount: &Mount) -> Result<essaim_runner::Mount, Unsupported> {
     })
 }
 
+/// Refuses members that this version does not know and that ask for something.
+fn refuse_unknown(field: &str, extra: &Extra) -> Result<(), Unsupported> {
+    let asks = |value: &serde_json::Value| match value {
+        serde_json::Value::Null | serde_json::Value::Bool(false) => false,
+        serde_json::Value::Array(items) => !items.is_empty(),
+        serde_json::Value::Object(members) => !members.is_empty(),
+        serde_json::Value::Bool(true) | serde_json::Value::Number(_) | serde_json::Value::String(_) => true,
+    };
+    match extra.iter().find(|(_, value)| asks(value)) {
+        Some((name, _)) => Err(Unsupported::new(
+            format!("{field}.{name}"),
+            "is not known to this node",
+        )),
+        None => Ok(()),
+    }
+}
+
 fn bind(mount: &Mount, field: &str) -> Result<MountSource, Unsupported> {
     let BindOptions {
         propagation,
         non_recursive,
         create_mountpoint,
-        extra: _,
+        mut extra,
     } = mount.bind_options.clone().unwrap_or_default();
+    // Read-only is so for what is mounted below, too.
+    extra.remove("ReadOnlyForceRecursive");
+    refuse_unknown(&format!("{field}.BindOptions"), &extra)?;
     if create_mountpoint == Some(true) {
         let reason = "BindOptions.CreateMountpoint: sources are not made, expected one that is there";
         return Err(Unsupported::new(field, reason));

@@ -54,6 +54,15 @@ fn container(members: &Value) -> Value {
 }
 
 #[test]
+fn the_node_itself_is_an_image_of_two_names() {
+    let of = |image: &str| made(&task(container(&json!({"Image": image}))), &[], &[]);
+    assert_eq!(of("host").unwrap(), of("host:latest").unwrap());
+    for other in ["", "host:1", "registry/host", "nginx"] {
+        assert_eq!(of(other).unwrap_err().field, "ContainerSpec.Image", "{other}");
+    }
+}
+
+#[test]
 fn a_bare_task_has_dockers_defaults() {
     let made = spec(container(&json!({})));
     assert_eq!((made.command.len(), made.args), (0, vec!["/bin/true".to_owned()]));
@@ -251,6 +260,15 @@ fn what_this_node_does_not_have_is_refused_with_its_field() {
             json!({"Mounts": [{"Type": "bind", "Source": "/s", "Target": "/v",
                 "BindOptions": {"CreateMountpoint": true}}]}),
             "ContainerSpec.Mounts[/v]",
+        ),
+        (
+            json!({"Mounts": [{"Type": "bind", "Source": "/s", "Target": "/v", "ReadOnly": true,
+                "BindOptions": {"ReadOnlyForceRecursive": true, "ReadOnlyNonRecursive": true}}]}),
+            "ContainerSpec.Mounts[/v].BindOptions.ReadOnlyNonRecursive",
+        ),
+        (
+            json!({"Mounts": [{"Type": "tmpfs", "Target": "/v", "TmpfsOptions": {"Options": [["exec"]]}}]}),
+            "ContainerSpec.Mounts[/v].TmpfsOptions.Options",
         ),
         (json!({"StopSignal": "SIGNONE"}), "ContainerSpec.StopSignal"),
         (json!({"CapabilityAdd": ["FLY"]}), "ContainerSpec.CapabilityAdd"),

@@ -75,6 +75,11 @@ impl<'c> Checker<'c> {
             self.found(root.field("ingress_subnets"), Problem::Missing);
         }
         self.subnets(root.field("ingress_subnets"), &cluster.ingress_subnets);
+        if !self.broken.contains("ingress") {
+            let ingress = self.catalog.ingress_network();
+            self.gateways(root.field("ingress_gateways"), &ingress);
+            self.mtu(root.field("ingress_mtu"), &ingress);
+        }
     }
 
     pub(super) fn networks(&mut self) {
@@ -118,21 +123,25 @@ impl<'c> Checker<'c> {
             }
             self.subnets(at.field("subnets"), &network.subnets);
             self.gateways(at.field("gateways"), network);
-            let dual = network.subnets.iter().any(|subnet| subnet.addr().is_ipv6());
-            if let Some(mtu) = network.mtu.filter(|mtu| dual && *mtu < 1280) {
-                let [found, least, most] = [mtu, 1280, 65_465].map(|mtu| mtu.to_string());
-                self.found(
-                    at.field("mtu"),
-                    Problem::OutOfRange {
-                        what: "MTU of an IPv6 network",
-                        found,
-                        least,
-                        most,
-                    },
-                );
-            }
+            self.mtu(at.field("mtu"), network);
         }
         self.overlaps();
+    }
+
+    fn mtu(&mut self, at: At<'_>, network: &Network) {
+        let dual = network.subnets.iter().any(|subnet| subnet.addr().is_ipv6());
+        if let Some(mtu) = network.mtu.filter(|mtu| dual && *mtu < 1280) {
+            let [found, least, most] = [mtu, 1280, 65_465].map(|mtu| mtu.to_string());
+            self.found(
+                at,
+                Problem::OutOfRange {
+                    what: "MTU of an IPv6 network",
+                    found,
+                    least,
+                    most,
+                },
+            );
+        }
     }
 
     fn subnets(&mut self, at: At<'_>, subnets: &[IpNet]) {

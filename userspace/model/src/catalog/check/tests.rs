@@ -484,6 +484,21 @@ fn addresses_lie_in_their_networks_and_are_free() {
             "nodes.n2.overlay: no address in ingress subnet fd00:ffff::/64, expected one",
         ),
         (
+            "[cluster]\n",
+            "[cluster]\ningress_gateways = [\"10.255.0.12\"]\n",
+            "nodes.n2.overlay[0]: overlay address 10.255.0.12 is the gateway address of subnet 10.255.0.0/16",
+        ),
+        (
+            "[cluster]\n",
+            "[cluster]\ningress_gateways = [\"10.254.0.1\"]\n",
+            "cluster.ingress_gateways[0]: gateway 10.254.0.1 is in no subnet of network ingress, expected 10.255.0.0/16 or fd00:ffff::/64",
+        ),
+        (
+            "[cluster]\n",
+            "[cluster]\ningress_mtu = 1000\n",
+            "cluster.ingress_mtu: MTU of an IPv6 network 1000 is out of range, expected 1280 to 65465",
+        ),
+        (
             "vni = 100",
             "vni = 100\ngateways = [\"10.0.1.0\"]",
             "networks.app.gateways[0]: gateway 10.0.1.0 is the network address of subnet 10.0.1.0/24",

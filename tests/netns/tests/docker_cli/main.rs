@@ -1,0 +1,22 @@
+//! Every command line of docker's swarm mode, typed as its users type it, with the unmodified docker CLI against a
+//! cluster: `docs/compatibility.md` has the result, a row for each feature.
+//!
+//! The CLI is Debian's (`docker.io`), or the program that `ESSAIM_TEST_DOCKER` names; no daemon of docker's is asked.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, its helpers too, and tells what it measured"
+)]
+
+mod cluster;
+mod containers;
+mod data;
+mod networks;
+mod nodes;
+mod ports;
+mod services;
+mod stack;
+mod stage;
+mod updates;
