@@ -258,13 +258,8 @@ fn what_init_and_update_ask_for_is_shown_and_used() {
     );
     docker.refused(
         "n1",
-        "docker swarm ca --rotate --external-ca protocol=cfssl,url=https://ca.example",
-        "CAConfig.ExternalCAs is given, expected none: certificates are issued by the managers only",
-    );
-    docker.refused(
-        "n1",
-        "docker swarm update --external-ca protocol=cfssl,url=https://ca.example",
-        "CAConfig.ExternalCAs is given",
+        "docker swarm update --external-ca protocol=cfssl,url=http://ca.example",
+        "CAConfig.ExternalCAs[0].URL is \"http://ca.example\", expected https://HOST",
     );
     assert_eq!(docker.runs("web", 3), tasks, "tasks were touched");
 
