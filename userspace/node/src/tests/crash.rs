@@ -24,11 +24,15 @@ impl Images {
         let (from, to, stopped) = (directory.to_owned(), images.path().to_owned(), stop.clone());
         let taker = std::thread::spawn(move || {
             let mut taken = 0;
-            while !stopped.load(Ordering::Relaxed) {
+            // The last is of when it is done, if the machine had time for no other.
+            loop {
+                let last = stopped.load(Ordering::Relaxed);
                 copy(&from, &to.join(taken.to_string()));
                 taken += 1;
+                if last {
+                    return taken;
+                }
             }
-            taken
         });
         Self {
             into: images,
@@ -200,7 +204,6 @@ async fn a_join_that_is_killed_at_any_moment_leaves_a_worker_or_nothing() {
     ];
     let possible = possible.map(|one| format!("{one:?}"));
     assert!(seen.keys().all(|found| possible.contains(found)), "{seen:?}");
-    assert!(taken > 0, "nothing was looked at");
     // Done, it is a worker.
     let done = opened(&lab, directories[1].path()).await;
     assert_eq!(done, (LocalState::Active, Some(Role::Worker)));
