@@ -1,4 +1,4 @@
-use crate::decoders::{catalog, http, json, packet};
+use crate::decoders::{catalog, compose, http, json, packet};
 use essaim_agent::NodeRecord;
 use essaim_agent::control::{AgentReply, AgentRequest};
 use essaim_agent::holder::{Reply, Request};
@@ -19,6 +19,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "neighbour", run: packet::neighbour },
     Target { name: "steering", run: packet::steering },
     Target { name: "catalog", run: catalog::text },
+    Target { name: "compose", run: compose::file },
     Target { name: "holder-request", run: json::reads_back::<Request> },
     Target { name: "holder-reply", run: json::reads_back::<Reply> },
     Target { name: "agent-request", run: json::reads_back::<AgentRequest> },

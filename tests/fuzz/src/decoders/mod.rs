@@ -7,6 +7,7 @@
 )]
 
 pub(crate) mod catalog;
+pub(crate) mod compose;
 pub(crate) mod http;
 pub(crate) mod json;
 pub(crate) mod packet;
