@@ -258,7 +258,8 @@ fn what_init_and_update_ask_for_is_shown_and_used() {
     );
     docker.refused(
         "n1",
-        "docker swarm ca --rotate --external-ca protocol=cfssl,url=https://ca.example",
+        "docker swarm ca > $HOME/ca.pem && docker swarm ca --rotate --detach --ca-cert $HOME/ca.pem \
+         --external-ca protocol=cfssl,url=https://ca.example",
         "CAConfig.ExternalCAs is given, expected none: certificates are issued by the managers only",
     );
     docker.refused(
