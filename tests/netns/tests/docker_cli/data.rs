@@ -132,7 +132,10 @@ fn logs_and_events_tell_what_happens_on_all_nodes() {
             .count(),
         3
     );
-    let task = docker.ok("n1", "docker service ps talker --filter node=n2 -q --no-trunc");
+    let task = docker.ok(
+        "n1",
+        "docker service ps talker --filter node=n2 --filter desired-state=running -q --no-trunc",
+    );
     docker.says(
         "n1",
         &format!("docker service logs --raw {task} 2>/dev/null"),

@@ -42,7 +42,7 @@ fn ports_are_published_and_changed_while_they_are_used() {
     // SCTP is published, too.
     docker.ok(
         "n1",
-        "docker service update --detach --publish-add published=9009,target=9,protocol=sctp web",
+        "docker service update --detach --publish-add published=9009,target=9009,protocol=sctp web",
     );
     docker.says(
         "n1",
