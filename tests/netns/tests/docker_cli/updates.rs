@@ -101,6 +101,11 @@ fn updates_roll_without_a_failed_request_and_back() {
         Ok(())
     })
     .unwrap();
-    let page = docker.answers("n1", 8080);
-    assert!(page.contains("Name: changed"), "{page}");
+    // The one before it may still be answering.
+    eventually(SOON, "the changed one answers", || {
+        let page = docker.fetch("n1", 8080)?;
+        anyhow::ensure!(page.contains("Name: changed"), "{page}");
+        Ok(())
+    })
+    .unwrap();
 }

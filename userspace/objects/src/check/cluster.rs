@@ -139,6 +139,9 @@ pub fn check_data_path_port(port: u32) -> Result<(), Vec<Invalid>> {
     let mut problems = Problems::default();
     if port != 0 {
         problems.number("DataPathPort", Some(port), 1024, 49_151);
+        if port == u32::from(essaim_model::Cluster::new(Vec::new()).gossip_port) {
+            problems.add("DataPathPort", port, "another: this is the port of gossip");
+        }
     }
     problems.finish()
 }

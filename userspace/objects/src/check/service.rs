@@ -2,10 +2,11 @@
 
 use super::{Invalid, Problems};
 use crate::{
-    Constraint, EndpointSpec, FailureAction, Labels, NetworkTarget, NodeResources, Placement, PublishMode,
-    ResolutionMode, ResourceRequirements, RestartPolicy, Runtime, ServiceMode, ServiceSpec, SpreadKey,
-    TaskSpec, UpdateConfig,
+    Constraint, EndpointSpec, FailureAction, Labels, NetworkTarget, NodeResources, Placement, Protocol,
+    PublishMode, ResolutionMode, ResourceRequirements, RestartPolicy, Runtime, ServiceMode, ServiceSpec,
+    SpreadKey, TaskSpec, UpdateConfig,
 };
+use essaim_model::{Cluster, MASQUERADE_PORTS};
 use std::collections::BTreeSet;
 
 /// Longest name of a service, in bytes: that of a DNS label.
@@ -242,6 +243,36 @@ fn endpoint(problems: &mut Problems, spec: &EndpointSpec) {
         problems.number("TargetPort", Some(target), 1, 65_535);
         problems.number("PublishedPort", port.published_port, 0, 65_535);
         let published = port.published();
+        // What a data plane cannot publish would make its whole catalog invalid.
+        let cluster = Cluster::new(Vec::new());
+        let own = match port.protocol() {
+            Protocol::Sctp => None,
+            Protocol::Tcp | Protocol::Udp if published == cluster.gossip_port => Some("gossip"),
+            Protocol::Tcp if published == cluster.manager_port => Some("the managers"),
+            Protocol::Tcp | Protocol::Udp => None,
+        };
+        if let Some(own) = own {
+            problems.add(
+                "PublishedPort",
+                format_args!("{published}/{}", port.protocol()),
+                format_args!("another: this is the port of {own}"),
+            );
+        }
+        if MASQUERADE_PORTS.contains(&published) {
+            let (first, last) = (MASQUERADE_PORTS.start(), MASQUERADE_PORTS.end());
+            problems.add(
+                "PublishedPort",
+                published,
+                format_args!("another: {first} to {last} are for what tasks send to the world"),
+            );
+        }
+        if port.protocol() == Protocol::Sctp && u32::from(published) != target {
+            problems.add(
+                "PublishedPort",
+                published,
+                format_args!("{target}, the target port: SCTP's checksum covers the ports"),
+            );
+        }
         if published != 0 && !seen.insert((published, port.protocol())) {
             problems.add(
                 "PublishedPort",

@@ -268,6 +268,26 @@ fn a_service_is_refused_with_the_field_and_the_reason() {
         ),
         (
             "EndpointSpec".into(),
+            json!({"Ports": [{"Protocol": "sctp", "TargetPort": 9, "PublishedPort": 9009}]}),
+            "EndpointSpec.Ports[0].PublishedPort is 9009, expected 9, the target port: SCTP's checksum covers the ports",
+        ),
+        (
+            "EndpointSpec".into(),
+            json!({"Ports": [{"Protocol": "udp", "TargetPort": 9, "PublishedPort": 7946}]}),
+            "EndpointSpec.Ports[0].PublishedPort is 7946/udp, expected another: this is the port of gossip",
+        ),
+        (
+            "EndpointSpec".into(),
+            json!({"Ports": [{"TargetPort": 9, "PublishedPort": 2377}]}),
+            "EndpointSpec.Ports[0].PublishedPort is 2377/tcp, expected another: this is the port of the managers",
+        ),
+        (
+            "EndpointSpec".into(),
+            json!({"Ports": [{"TargetPort": 9, "PublishedPort": 61000}]}),
+            "EndpointSpec.Ports[0].PublishedPort is 61000, expected another: 61000 to 65535 are for what tasks send to the world",
+        ),
+        (
+            "EndpointSpec".into(),
             json!({"Mode": "dnsrr", "Ports": [{"TargetPort": 80}]}),
             "EndpointSpec.Ports[0].PublishMode is ingress, expected host: endpoint mode dnsrr has no virtual address for ingress",
         ),
@@ -554,6 +574,10 @@ fn a_cluster_is_refused_with_the_field_and_the_reason() {
     assert_eq!(
         problems(check_data_path_port(1023)),
         ["DataPathPort is 1023, expected 1024 to 49151"]
+    );
+    assert_eq!(
+        problems(check_data_path_port(7946)),
+        ["DataPathPort is 7946, expected another: this is the port of gossip"]
     );
     assert!(check_data_path_port(0).is_ok() && check_data_path_port(7777).is_ok());
 }
