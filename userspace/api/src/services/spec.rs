@@ -3,8 +3,9 @@
 use crate::EngineError;
 use crate::change::invalid_argument;
 use crate::find::find;
+use essaim_manager::authority::DEFAULT_DATA_PATH_PORT;
 use essaim_objects::{
-    ContainerSpec, EndpointSpec, FailureAction, Network, NetworkTarget, PortConfig, PublishMode,
+    ContainerSpec, EndpointSpec, FailureAction, Network, NetworkTarget, PortConfig, Protocol, PublishMode,
     ResolutionMode, Runtime, ServiceMode, ServiceSpec, UpdateOrder,
 };
 use essaim_store::View;
@@ -61,6 +62,21 @@ pub(super) fn with_docker_defaults(mut spec: ServiceSpec) -> ServiceSpec {
     spec
 }
 
+/// Whether its ports leave the overlays their own, which a node could publish on none of its addresses.
+fn beside_the_data_path(view: &View, spec: &ServiceSpec) -> Result<(), EngineError> {
+    let named = view.cluster().and_then(|cluster| cluster.data_path_port);
+    let data_path = named.filter(|port| *port != 0).unwrap_or(DEFAULT_DATA_PATH_PORT);
+    let mut ports = spec.endpoint_spec.iter().flat_map(EndpointSpec::ports);
+    let is_its_own =
+        |port: &PortConfig| port.protocol() == Protocol::Udp && u32::from(port.published()) == data_path;
+    match ports.position(is_its_own) {
+        Some(place) => Err(invalid_argument(format_args!(
+            "EndpointSpec.Ports[{place}].PublishedPort is {data_path}/udp, expected another: this is the data path's port"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// The spec with its networks by identity, in the template.
 ///
 /// # Errors
@@ -78,6 +94,7 @@ pub(super) fn resolved(view: &View, mut spec: ServiceSpec) -> Result<ServiceSpec
     if let Some(container) = &template.container {
         secrets_and_configs(view, container)?;
     }
+    beside_the_data_path(view, &spec)?;
     let ports = spec.endpoint_spec.iter().flat_map(EndpointSpec::ports);
     let is_on_every_node = |port: &PortConfig| port.publish_mode() == PublishMode::Ingress;
     if view.ingress().is_none() && ports.into_iter().any(is_on_every_node) {

@@ -152,6 +152,14 @@ async fn what_makes_no_service_is_refused_with_the_reason() {
             400,
             "EndpointSpec.Ports[0].TargetPort",
         ),
+        (
+            with(
+                "/EndpointSpec",
+                json!({"Ports": [{"TargetPort": 80}, {"Protocol": "udp", "TargetPort": 1, "PublishedPort": 4789}]}),
+            ),
+            400,
+            "EndpointSpec.Ports[1].PublishedPort is 4789/udp, expected another: this is the data path's port",
+        ),
     ] {
         client.post("/services/create", &body).await.fails(status, says);
     }
