@@ -63,10 +63,8 @@ impl HostArgs {
 
     /// Where docker has them, too.
     fn files(&self, given: impl Fn(&'static str) -> Option<String>) -> TlsFiles {
-        let folder = given("DOCKER_CERT_PATH").map(PathBuf::from).unwrap_or_else(|| {
-            let home = given("HOME").unwrap_or_else(|| "/".to_owned());
-            PathBuf::from(home).join(".docker")
-        });
+        let home = || PathBuf::from(given("HOME").unwrap_or_else(|| "/".to_owned())).join(".docker");
+        let folder = given("DOCKER_CERT_PATH").map_or_else(home, PathBuf::from);
         let file = |named: &Option<PathBuf>, name| named.clone().unwrap_or_else(|| folder.join(name));
         TlsFiles {
             authority: file(&self.authority, "ca.pem"),

@@ -202,11 +202,9 @@ fn what_init_and_update_ask_for_is_shown_and_used() {
     docker.serve("web", "--mode global --network app");
     let tasks = docker.runs("web", 3);
     for node in ["n1", "n2", "n3"] {
-        let links = docker
-            .exec(node, &["ip", "-d", "link", "show", "type", "vxlan"])
-            .unwrap();
-        let links = links.ok().unwrap();
-        assert!(links.contains("dstport 7777"), "{node}: {links}");
+        let shown = docker.exec(node, &["ip", "-d", "link", "show", "type", "vxlan"]);
+        let shown = shown.unwrap().ok().unwrap();
+        assert!(shown.contains("dstport 7777"), "{node}: {shown}");
     }
     eventually(SOON, "a task answers another through port 7777", || {
         docker.curl(&tasks[0].name, &format!("http://{}/", tasks[1].addresses[0]))

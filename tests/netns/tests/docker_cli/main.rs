@@ -9,6 +9,10 @@
     clippy::print_stdout,
     reason = "a test fails by panicking, its helpers too, and tells what it measured"
 )]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a test walks through many rows with one cluster, which takes seconds to make"
+)]
 
 mod cluster;
 mod containers;

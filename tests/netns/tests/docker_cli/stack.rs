@@ -62,12 +62,12 @@ services:
 "#;
 
 /// A service that is only in some versions of the file.
-const EXTRA: &str = r#"  extra:
+const EXTRA: &str = r"  extra:
     image: host
     command: sleep 100000
-"#;
+";
 
-const REST: &str = r#"networks:
+const REST: &str = r"networks:
   front:
     driver: overlay
     attachable: true
@@ -82,7 +82,7 @@ configs:
 secrets:
   password:
     file: ./password
-"#;
+";
 
 #[test]
 fn a_stack_is_deployed_changed_and_removed() {

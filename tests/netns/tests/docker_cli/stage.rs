@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long the cluster may take to do what it was asked.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 /// Names a program to be used in place of Debian's.
 const VARIABLE: &str = "ESSAIM_TEST_DOCKER";

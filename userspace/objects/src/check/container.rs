@@ -51,7 +51,7 @@ pub(super) fn check(problems: &mut Problems, container: &ContainerSpec) {
         });
         let search = dns.and_then(|dns| dns.search.as_deref());
         problems.each("Search", search, |problems, domain| {
-            problems.host_name("", domain)
+            problems.host_name("", domain);
         });
         let options = dns.and_then(|dns| dns.options.as_deref());
         problems.each("Options", options, |problems, option| {

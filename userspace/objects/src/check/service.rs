@@ -246,10 +246,9 @@ fn endpoint(problems: &mut Problems, spec: &EndpointSpec) {
         // What a data plane cannot publish would make its whole catalog invalid.
         let cluster = Cluster::new(Vec::new());
         let own = match port.protocol() {
-            Protocol::Sctp => None,
             Protocol::Tcp | Protocol::Udp if published == cluster.gossip_port => Some("gossip"),
             Protocol::Tcp if published == cluster.manager_port => Some("the managers"),
-            Protocol::Tcp | Protocol::Udp => None,
+            Protocol::Sctp | Protocol::Tcp | Protocol::Udp => None,
         };
         if let Some(own) = own {
             problems.add(
