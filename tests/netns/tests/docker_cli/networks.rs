@@ -222,7 +222,7 @@ fn the_ingress_network_is_replaced_and_configuration_is_shared() {
     docker.ok(
         "n1",
         "docker network create -d overlay --ingress --subnet 10.11.0.0/16 --gateway 10.11.0.2 \
-         --opt com.docker.network.driver.mtu=1300 mesh",
+         --opt com.docker.network.driver.mtu=1400 mesh",
     );
     docker.refused(
         "n1",
@@ -233,8 +233,11 @@ fn the_ingress_network_is_replaced_and_configuration_is_shared() {
     let tasks = docker.runs("web", 2);
     for task in &tasks {
         assert!(task.addresses[0].starts_with("10.11."), "{task:?}");
-        assert!(docker.inside(task, "ip link show eth0").contains("mtu 1250"));
-        assert!(docker.inside(task, "ip route").contains("default via 10.11.0.2"));
+        let shown = docker.inside(task, "ip link show eth0; ip route");
+        assert!(
+            shown.contains("mtu 1350") && shown.contains("default via 10.11.0.2"),
+            "{shown}"
+        );
     }
     for node in ["n1", "n2", "n3"] {
         docker.answers(node, 8080);
