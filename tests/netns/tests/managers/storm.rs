@@ -23,12 +23,11 @@ fn connect(socket: &Path) -> UnixStream {
     stream
 }
 
-/// Sends what may be no request, and reads until the connection ends. Where the daemon does not take all of it, what it
-/// answered meanwhile.
+/// Sends a request, and reads until the connection ends. Where the daemon does not take all of it, what it answered
+/// meanwhile.
 fn answer(socket: &Path, sent: &[u8]) -> String {
     let mut stream = connect(socket);
     let _ = stream.write_all(sent);
-    let _ = stream.shutdown(std::net::Shutdown::Write);
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = stream.read(&mut buffer) {
