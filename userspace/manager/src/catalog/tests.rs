@@ -114,12 +114,13 @@ fn the_ingress_networks_gateway_and_mtu_are_those_that_were_asked_for() {
         (vec!["10.0.0.1".parse().unwrap()], None)
     );
     let mut transaction = Transaction::new();
-    transaction.remove(lab.store.view().ingress().unwrap().clone());
+    // The network goes once no node has an address on it.
     for node in lab.store.view().nodes().cloned().collect::<Vec<_>>() {
         let mut node = objects::Node::clone(&node);
         node.attachments.clear();
         transaction.update(node);
     }
+    transaction.remove(lab.store.view().ingress().unwrap().clone());
     lab.commit(transaction);
     let configs = json!([{"Subnet": "10.11.0.0/16", "Gateway": "10.11.0.2"}]);
     lab.create::<objects::Network>(
