@@ -1,7 +1,7 @@
 //! Managers whose disk takes nothing more.
 
 use crate::stage::*;
-use essaim_lab::{Cluster, ClusterBuilder, eventually, run_here};
+use essaim_lab::{Cluster, ClusterBuilder, PlacedTask, eventually, run_here};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -126,4 +126,13 @@ fn a_manager_whose_disk_is_full_says_so_and_comes_back_with_all_that_was_acknowl
         survivors.clone().count() >= 1 && survivors.clone().all(|task| now.contains(task)),
         "{now:?}"
     );
+    // The lab finds what is left of tasks by their node's disk, which goes before it.
+    cluster.operate("n1", &["service", "rm", "idle"]).unwrap();
+    eventually(SOON, "n3's tasks are gone", || {
+        let mut own = placed.iter().filter(|task| task.node == "n3");
+        let namespace = |task: &PlacedTask| Path::new("/run/netns").join(format!("es-{}", task.id));
+        anyhow::ensure!(own.all(|task| !namespace(task).exists()));
+        Ok(())
+    })
+    .unwrap();
 }
