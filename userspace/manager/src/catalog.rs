@@ -30,9 +30,6 @@ use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-/// UDP port of VXLAN, where the cluster names none.
-const DATA_PATH_PORT: u16 = 4789;
-
 /// The least MTU that a catalog can name, of an IPv4 network and of one with IPv6; and the most.
 const LEAST_MTU: u32 = 576;
 const LEAST_MTU_V6: u32 = 1280;
@@ -84,10 +81,12 @@ fn cluster(view: &View) -> Cluster {
     let subnets = ingress.map(|network| network.subnets().map(|subnet| subnet.net).collect());
     let mut cluster = Cluster::new(subnets.unwrap_or_default());
     let port = view.cluster().and_then(|cluster| cluster.data_path_port);
-    cluster.vxlan_port = port
+    if let Some(port) = port
         .and_then(|port| u16::try_from(port).ok())
         .filter(|port| *port != 0)
-        .unwrap_or(DATA_PATH_PORT);
+    {
+        cluster.vxlan_port = port;
+    }
     if let Some(ingress) = ingress {
         cluster.ingress_vni = vni(ingress).unwrap_or(cluster.ingress_vni);
         cluster.ingress_gateways = ingress.subnets().filter_map(|subnet| subnet.gateway).collect();
