@@ -45,6 +45,11 @@ impl Cluster {
         self.state_dir(node).join("docker.sock")
     }
 
+    /// Where a node's Docker Engine listens, where it has one.
+    pub fn docker_socket(&self, node: &str) -> PathBuf {
+        self.files(node).join("engine/docker.sock")
+    }
+
     /// Starts a node's daemon, and waits until its API answers.
     ///
     /// # Errors
@@ -60,7 +65,8 @@ impl Cluster {
     pub fn spawn_node_with(&self, node: &str, more: &[&str]) -> anyhow::Result<()> {
         ensure!(!self.agent_runs(node)?, "the daemon of {node} runs already");
         let data_dir = self.data_dir(node).display().to_string();
-        let arguments = [&["--data-dir", &data_dir], more].concat();
+        let engine = self.docker_socket(node).display().to_string();
+        let arguments = [&["--data-dir", &data_dir, "--docker-socket", &engine], more].concat();
         self.start_essaim(node, &self.binary("essaim"), &arguments)?;
         let answers = eventually(API_DEADLINE, &format!("API of {node} answers"), || {
             self.api(node, "/info").map(drop)

@@ -197,6 +197,14 @@ pub(crate) struct NodeArgs {
     /// The key of that certificate (PEM).
     #[arg(long = "tlskey", value_name = "FILE", requires = "api_tcp")]
     pub(crate) api_key: Option<PathBuf>,
+    /// The socket of the node's Docker Engine, which runs the tasks that have an image; it may be absent.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/var/run/docker.sock",
+        conflicts_with = "catalog"
+    )]
+    pub(crate) docker_socket: PathBuf,
     /// A label of this node's engine, for constraints on engine.labels.
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label, conflicts_with = "catalog")]
     pub(crate) labels: Vec<(String, String)>,

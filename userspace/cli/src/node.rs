@@ -83,6 +83,7 @@ fn join_in(args: &NodeArgs) -> anyhow::Result<Exit> {
             .as_ref()
             .map_or_else(|| Ok(state_dir.path().join("docker.sock")), absolute)?,
         api_tcp: api_tcp(args),
+        docker_socket: absolute(&args.docker_socket)?,
         state_dir,
         pace: pace(args),
         labels: args.labels.clone(),

@@ -59,6 +59,8 @@ pub struct DaemonOptions {
     pub api: PathBuf,
     /// Where it listens on TCP, too, and by which files it knows its clients.
     pub api_tcp: Option<(SocketAddr, TlsFiles)>,
+    /// Where the node's Docker Engine listens; it may be absent, and come and go.
+    pub docker_socket: PathBuf,
     /// How soon a node that does not answer is down.
     pub pace: GossipPace,
     /// Labels of the engine, which constraints can ask for.
