@@ -21,6 +21,8 @@ pub(crate) use node::{check, listed};
 const ESP_OVERHEAD: u32 = 37;
 /// The MTU of an underlay that is not known: that of Ethernet.
 const ETHERNET_MTU: u32 = 1500;
+/// The least MTU of a link with IPv6 (RFC 8200, section 5; `IPV6_MIN_MTU` of `net/ipv6.h`).
+const IPV6_MIN_MTU: u32 = 1280;
 
 /// The steps to what is desired, and what stands in the way of some of them.
 #[derive(Debug, Default)]
@@ -93,6 +95,11 @@ impl<'a> Planner<'a> {
             routes: BTreeMap::new(),
             plan: LinkPlan::default(),
         }
+    }
+
+    /// Whether the kernel has IPv6 on a link: neither parameters nor addresses of it are there where the MTU is too small.
+    const fn has_ipv6(&self, mtu: u32) -> bool {
+        self.ipv6 && mtu >= IPV6_MIN_MTU
     }
 
     fn push(&mut self, place: &Place, action: LinkAction) {

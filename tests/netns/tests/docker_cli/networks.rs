@@ -150,6 +150,17 @@ fn networks_are_made_with_their_options_and_tasks_meet_on_them() {
         docker.exec(&narrow[0].name, &["sh", "-c", &ping])?.ok()
     })
     .unwrap();
+    // Less than IPv6 can have (1280): IPv4 has it.
+    docker.ok(
+        "n1",
+        "docker network create -d overlay --opt com.docker.network.driver.mtu=1050 slim",
+    );
+    docker.serve("slimmed", "--network slim");
+    assert!(
+        docker
+            .inside(&docker.runs("slimmed", 1)[0], "ip link show eth0")
+            .contains("mtu 1000")
+    );
     docker.ok(
         "n1",
         "docker network create -d overlay --opt com.docker.network.driver.mtu=9000 wide",

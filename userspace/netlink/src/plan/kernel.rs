@@ -7,6 +7,7 @@ use crate::observed::{
 };
 use crate::op::{LinkAction, LinkOp, LinkSettings, Place};
 use crate::ownership::LINK_GROUP;
+use crate::plan::IPV6_MIN_MTU;
 use crate::sysctl::{self, Demand};
 use essaim_abi::MacAddr;
 use essaim_model::{AttachmentKey, DesiredState};
@@ -209,6 +210,10 @@ impl Kernel {
                 )
             }
         };
+        let has_ipv6 = link.mtu >= IPV6_MIN_MTU;
+        let demands = demands
+            .into_iter()
+            .filter(|demand| has_ipv6 || !demand.sysctl.is_ipv6());
         for Demand { sysctl, value, .. } in demands {
             namespace
                 .sysctls
@@ -230,6 +235,10 @@ impl Kernel {
             up,
         } = settings.clone();
         let link = self.link(place, name);
+        assert!(
+            !without_link_local || link.mtu >= IPV6_MIN_MTU,
+            "{name} has no IPv6"
+        );
         link.mac = mac.or(link.mac);
         link.mtu = mtu.unwrap_or(link.mtu);
         link.alias = alias.or(link.alias.take());

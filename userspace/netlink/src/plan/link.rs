@@ -1,6 +1,6 @@
 //! One link: from what it is to what it should be.
 
-use super::Planner;
+use super::{IPV6_MIN_MTU, Planner};
 use crate::observed::{ObservedLink, ObservedNetns};
 use crate::op::{LinkAction, LinkSettings, Place};
 use crate::sysctl::Demand;
@@ -33,7 +33,8 @@ impl Planner<'_> {
         let settings = found.map_or_else(|| wanted.all_settings(), |found| wanted.settings_from(found));
         // Parameters first: they say what the kernel does when the link goes up.
         for demand in &wanted.demands {
-            self.demand(place, demand, netns, found.is_none());
+            let is_new = found.is_none() && (self.has_ipv6(wanted.mtu) || !demand.sysctl.is_ipv6());
+            self.demand(place, demand, netns, is_new);
         }
         if settings != LinkSettings::default() {
             self.push(
@@ -61,17 +62,10 @@ impl Planner<'_> {
         }
     }
 
-    /// Sets a parameter that is not as it must be; those of a link that is yet to be made are unknown.
+    /// Sets a parameter that is not as it must be; a new one, of a link that is yet to be made, is not known to be.
     pub(super) fn demand(&mut self, place: &Place, demand: &Demand, netns: &ObservedNetns, is_new: bool) {
-        let unmet = if is_new {
-            self.ipv6 || !demand.sysctl.is_ipv6()
-        } else {
-            netns
-                .sysctls
-                .get(&demand.sysctl)
-                .is_some_and(|found| demand.is_unmet_by(found))
-        };
-        if unmet {
+        let found = netns.sysctls.get(&demand.sysctl);
+        if is_new || found.is_some_and(|found| demand.is_unmet_by(found)) {
             let (sysctl, value) = (demand.sysctl.clone(), demand.value.to_owned());
             self.push(place, LinkAction::SetSysctl { sysctl, value });
         }
@@ -120,6 +114,8 @@ impl WantedLink {
     }
 
     fn settings_from(&self, found: &ObservedLink) -> LinkSettings {
+        // A request that says anything of IPv6 is refused before it gives the link the MTU for it (EAFNOSUPPORT).
+        let has_ipv6 = found.mtu >= IPV6_MIN_MTU;
         LinkSettings {
             mac: (found.mac != Some(self.mac)).then_some(self.mac),
             mtu: (found.mtu != self.mtu).then_some(self.mtu),
@@ -129,7 +125,7 @@ impl WantedLink {
                 self.alias.clone()
             },
             group: self.group.filter(|group| found.group != *group),
-            without_link_local: self.without_link_local && !found.without_link_local,
+            without_link_local: self.without_link_local && !found.without_link_local && has_ipv6,
             up: !found.up,
         }
     }

@@ -194,7 +194,7 @@ impl Planner<'_> {
             mtu,
             alias: Some(node_alias(&self.desired.cluster.node)),
             group: Some(LINK_GROUP),
-            without_link_local: self.ipv6,
+            without_link_local: self.has_ipv6(mtu),
             demands: sysctl::of_node_link(link),
             addresses: BTreeSet::new(),
         }

@@ -189,6 +189,18 @@ fn the_mtu_is_derived_from_the_underlay() {
 }
 
 #[test]
+fn an_mtu_that_ipv6_cannot_have_asks_nothing_of_ipv6() {
+    let (key, mut plan) = attachment(1);
+    plan.mtu = Some(1000);
+    plan.addresses.retain(|address| address.addr().is_ipv4());
+    let desired = desired([(key.clone(), plan)]);
+    let kernel = settled(&desired);
+    assert_eq!(lines(&plan_links(&desired, &kernel.observed)), [""; 0]);
+    let asked = |sysctl: &crate::sysctl::Sysctl| sysctl.is_ipv6();
+    assert!(!kernel.observed.tasks[&key].sysctls.keys().any(asked));
+}
+
+#[test]
 fn what_is_not_ours_is_refused_by_name() {
     let desired = desired([]);
     let mut kernel = settled(&desired);

@@ -3,6 +3,8 @@
 use crate::assert_settled;
 use crate::lab::{Lab, Netns, desired, key, node_name, without_problems};
 use essaim_netlink::attachment_link;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -101,6 +103,36 @@ fn the_devices_are_what_the_programs_need() {
         );
     }
     assert!(!lab.tasks[0].run("ip -6 addr show eth0").contains("tentative"));
+}
+
+/// The kernel takes IPv6 from a link whose MTU is below 1280, and its parameters with it.
+#[test]
+fn an_mtu_that_ipv6_cannot_have_leaves_ipv4() {
+    let lab = Lab::new(1);
+    let mut links = lab.open();
+    let with_mtu = |mtu| {
+        let mut desired = lab.desired();
+        let service = desired.services.values_mut().next().unwrap();
+        for attachment in Arc::make_mut(service).attachments.values_mut() {
+            attachment.mtu = Some(mtu);
+            attachment.addresses.retain(|address| address.addr().is_ipv4());
+            attachment.gateways.retain(IpAddr::is_ipv4);
+        }
+        desired
+    };
+    for mtu in [1000, 1400, 1279] {
+        let desired = with_mtu(mtu);
+        without_problems(links.reconcile(&desired).unwrap());
+        // What the kernel gives a link with its larger MTU is seen once it is there.
+        without_problems(links.reconcile(&desired).unwrap());
+        assert_settled(&links, &desired);
+        let found = lab.tasks[0].run("ip addr show eth0");
+        assert!(found.contains(&format!("mtu {mtu}")), "{found}");
+        assert!(
+            found.contains("inet 10.1.0.1/24") && found.contains(",UP"),
+            "{found}"
+        );
+    }
 }
 
 #[test]
