@@ -58,6 +58,7 @@
 
 mod acks;
 mod action;
+mod caretaker;
 mod claim;
 mod config;
 mod counters;
@@ -77,6 +78,7 @@ mod view;
 mod wire;
 
 pub use action::Action;
+pub use caretaker::Caretaker;
 pub use config::Config;
 pub use counters::{Counters, DropReason};
 pub use epoch::{Epoch, Incarnation, Version};

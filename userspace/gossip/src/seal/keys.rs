@@ -32,6 +32,11 @@ impl Key {
         }
     }
 
+    /// Its bytes, to be kept where nobody else reads them.
+    pub const fn bytes(&self) -> &[u8; KEY_LENGTH] {
+        &self.bytes
+    }
+
     /// Appends ciphertext and tag.
     pub(super) fn seal(&self, nonce: Nonce, associated: Aad<&Vec<u8>>, content: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
@@ -111,8 +116,18 @@ impl KeyRing {
     }
 
     /// The key that seals.
-    pub(super) const fn primary(&self) -> &Key {
+    pub const fn primary(&self) -> &Key {
         &self.primary
+    }
+
+    /// The key that was in use before.
+    pub const fn previous(&self) -> Option<&Key> {
+        self.previous.as_ref()
+    }
+
+    /// The key that will be in use.
+    pub const fn next(&self) -> Option<&Key> {
+        self.next.as_ref()
     }
 
     /// All keys, the likeliest first.
