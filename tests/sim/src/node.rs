@@ -1,7 +1,7 @@
 //! One simulated node: a core that runs or not, and what survives it.
 
 use crate::check::Checks;
-use essaim_gossip::{Epoch, Gossip, KeyRing, MemberView, OwnTask, ViewVersion};
+use essaim_gossip::{Caretaker, Epoch, Gossip, KeyRing, MemberView, OwnTask, ViewVersion};
 use essaim_model::{NetworkName, NodeName, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub(crate) struct SimNode {
     pub(crate) applying: ViewVersion,
     /// What it last said of itself.
     pub(crate) said: Option<Arc<MemberView>>,
+    /// Answers while the core is away.
+    pub(crate) caretaker: Option<Caretaker>,
     pub(crate) checks: Checks,
 }
 

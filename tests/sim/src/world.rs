@@ -8,7 +8,9 @@ use run::Occurrence;
 use crate::check::Record;
 use crate::network::Network;
 use crate::node::{Disk, SimNode};
-use essaim_gossip::{Config, Counters, Epoch, Event, Gossip, Key, KeyRing, OwnTask, View, ViewVersion};
+use essaim_gossip::{
+    Caretaker, Config, Counters, Epoch, Event, Gossip, Key, KeyRing, OwnTask, View, ViewVersion,
+};
 use essaim_model::{NetworkName, NodeName, TaskId, TaskState};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -86,6 +88,7 @@ impl World {
             wake: None,
             applying: ViewVersion::default(),
             said: None,
+            caretaker: None,
             checks: crate::check::Checks::default(),
         });
         let nodes: Vec<SimNode> = nodes.collect();
@@ -241,6 +244,7 @@ impl World {
         self.schedule(
             Duration::ZERO,
             Occurrence::Datagram {
+                from: node,
                 to: node,
                 run,
                 datagram,
@@ -258,7 +262,18 @@ impl World {
         }
         stopped.run += 1;
         stopped.wake = None;
+        stopped.caretaker = None;
         self.watched_tasks.retain(|(owner, _)| *owner != node);
+    }
+
+    /// Stops a node's gossip at once, and has a caretaker answer for it until it starts again or crashes.
+    pub fn leave(&mut self, node: usize) {
+        let Some(epoch) = self.epoch_of(node) else { return };
+        self.crash(node);
+        let mut seed = [0; 32];
+        self.random.fill(&mut seed[..]);
+        let left = &mut self.nodes[node];
+        left.caretaker = Some(Caretaker::new(left.name.clone(), epoch, left.keys.clone(), seed));
     }
 
     /// Starts a node again, with the tasks and interests it has now, its clock moved by so many milliseconds.

@@ -15,6 +15,7 @@ const APPLY_TIME: Duration = Duration::from_millis(4);
 /// What happens at a moment.
 pub(super) enum Occurrence {
     Datagram {
+        from: usize,
         to: usize,
         run: u64,
         datagram: Vec<u8>,
@@ -68,6 +69,7 @@ impl World {
         let node = &mut self.nodes[number];
         let wall_clock_ms = node.wall_clock_ms + u64::try_from(self.now.as_millis()).unwrap_or_default();
         node.run += 1;
+        node.caretaker = None;
         node.checks = crate::check::Checks::default();
         node.applying = ViewVersion::default();
         node.said = None;
@@ -106,9 +108,15 @@ impl World {
 
     fn happen(&mut self, occurrence: Occurrence) {
         match occurrence {
-            Occurrence::Datagram { to, run, datagram } => {
+            Occurrence::Datagram {
+                from,
+                to,
+                run,
+                datagram,
+            } => {
                 if self.nodes[to].run == run {
                     self.with_core(to, |core, now| core.handle_datagram(&datagram, now).ok());
+                    self.take_care(from, to, &datagram);
                 }
             }
             Occurrence::Frame {
@@ -145,6 +153,16 @@ impl World {
                     self.with_core(node, |core, _| core.applied(version));
                 }
             }
+        }
+    }
+
+    /// Lets the caretaker of a node that is away answer, where it has one.
+    fn take_care(&mut self, from: usize, of: usize, datagram: &[u8]) {
+        let caretaker = self.nodes[of].caretaker.as_mut();
+        let answer = caretaker.and_then(|caretaker| caretaker.answer(datagram).ok().flatten());
+        if let Some(datagram) = answer {
+            let to = address(from);
+            self.carry_out(of, vec![Action::Send { to, datagram }]);
         }
     }
 
@@ -193,7 +211,13 @@ impl World {
                     let run = self.nodes[to].run;
                     for delay in self.setup.network.deliveries(&mut self.random) {
                         let datagram = datagram.clone();
-                        self.schedule(delay, Occurrence::Datagram { to, run, datagram });
+                        let arrival = Occurrence::Datagram {
+                            from,
+                            to,
+                            run,
+                            datagram,
+                        };
+                        self.schedule(delay, arrival);
                     }
                 }
                 Action::Exchange { to, frame, .. } => {
