@@ -76,7 +76,7 @@ pub(crate) struct Agent {
     pub(crate) follower: Follower,
     links: LinkReconciler,
     plane: Plane,
-    ports: PortKeeper,
+    pub(crate) ports: PortKeeper,
     pub(crate) tasks: OwnTasks,
     /// Gossip, where there are keys for it.
     pub(crate) members: Option<Members>,
@@ -287,6 +287,7 @@ impl Agent {
             // A name is there before its traffic, and goes before it.
             self.resolver.set_names(plan);
             self.holds_plan = self.converge(&desired, &mut round).await;
+            self.tend(&mut round);
             if self.holds_plan {
                 self.applied(desired.revision, heard, &mut round).await;
                 self.tell_attached();

@@ -80,6 +80,15 @@ impl Agent {
         version
     }
 
+    /// Has the holder answer for this node whenever this agent is away.
+    pub(crate) fn tend(&mut self, round: &mut Round) {
+        if let Some(members) = &self.members
+            && let Err(error) = members.tend(&self.options.node, self.ports.holder_mut())
+        {
+            round.failed(&error);
+        }
+    }
+
     /// Whether what gossip knows changes the plan. Where it does not, and the maps hold the plan, it counts as applied.
     pub(crate) async fn has_news(&mut self) -> bool {
         let (Some(members), Some(plan)) = (&mut self.members, self.follower.current()) else {

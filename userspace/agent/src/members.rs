@@ -1,46 +1,24 @@
 //! This node's part in gossip.
 
+use crate::holder::{Charge, GOSSIP_SOCKET, HolderClient, HolderError};
+use crate::keys::{KeyFile, Keys, KeysError, random};
 use crate::monitor::Change;
 use crate::state_dir::StateDir;
 use crate::tasks::OwnTask;
 use essaim_gossip::{
-    Config, DropReason, Epoch, Event, GossipHandle, GossipService, KEY_LENGTH, Key, KeyRing, SayError,
-    ServiceError, Sockets, Start, Stopped, View, ViewVersion,
+    Config, DropReason, Epoch, Event, GossipHandle, GossipService, KeyRing, SayError, ServiceError, Sockets,
+    Start, Stopped, View, ViewVersion,
 };
 use essaim_model::{Catalog, NodeName, TaskId};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::fs;
 use std::io;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, watch};
-
-/// Why there are no keys; those that were read before hold on.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// The file could not be read.
-    #[error("failed to read the gossip keys {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The file is not of the right form.
-    #[error("{}: {problem}; make one with essaim keygen", path.display())]
-    Form {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong. Keys are not shown.
-        problem: String,
-    },
-}
+use tokio::sync::{broadcast, oneshot, watch};
 
 /// Why this node does not take part in gossip.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +48,9 @@ pub enum MembersError {
     /// It does not take what this node has to say.
     #[error("the other nodes are not told of this one's tasks")]
     Say(#[from] SayError),
+    /// The holder does not answer for this node while its agent is away.
+    #[error("while its agent is away, the other nodes will soon take this one for dead")]
+    Untended(#[from] HolderError),
     /// It has ended, which is a bug.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -94,24 +75,6 @@ impl From<Pace> for Config {
     }
 }
 
-/// Where the keys come from that the nodes share.
-#[derive(Clone, Debug)]
-pub enum Keys {
-    /// A file, which is read again each time that something changes.
-    File(PathBuf),
-    /// The managers.
-    Managers(watch::Receiver<KeyRing>),
-}
-
-impl Keys {
-    fn read(&self) -> Result<KeyRing, KeysError> {
-        match self {
-            Self::File(path) => read_keys(path),
-            Self::Managers(keys) => Ok(keys.borrow().clone()),
-        }
-    }
-}
-
 /// How a node takes part in gossip.
 #[derive(Clone, Debug)]
 pub struct GossipOptions {
@@ -119,80 +82,8 @@ pub struct GossipOptions {
     pub keys: Keys,
     /// How soon a node that does not answer is down.
     pub pace: Pace,
-}
-
-/// The file of keys, as TOML: 64 hexadecimal digits each.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeyFile {
-    primary: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    previous: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
-/// Reads the keys that all nodes share.
-///
-/// # Errors
-/// [`KeysError`]; keys stand in none of its texts.
-pub fn read_keys(path: &Path) -> Result<KeyRing, KeysError> {
-    let text = fs::read_to_string(path).map_err(|source| KeysError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    parse_keys(&text).map_err(|problem| KeysError::Form {
-        path: path.to_owned(),
-        problem,
-    })
-}
-
-/// A file of one fresh key.
-///
-/// # Errors
-/// The system has no randomness to give.
-pub fn fresh_keys() -> io::Result<String> {
-    let mut text = String::from(
-        "# Keys of gossip, the same file on every node. To rotate, on all nodes before the next step each time:\n# add the new key as `next`, make it `primary` and the old one `previous`, remove the old one.\nprimary = \"",
-    );
-    for byte in random()? {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok(text + "\"\n")
-}
-
-fn parse_keys(text: &str) -> Result<KeyRing, String> {
-    let file: KeyFile = toml::from_str(text).map_err(|error| error.message().to_owned())?;
-    let mut ring = KeyRing::new(key("primary", &file.primary)?);
-    if let Some(previous) = &file.previous {
-        ring = ring.with_previous(key("previous", previous)?);
-    }
-    if let Some(next) = &file.next {
-        ring = ring.with_next(key("next", next)?);
-    }
-    Ok(ring)
-}
-
-fn key(field: &str, digits: &str) -> Result<Key, String> {
-    let expected = 2 * KEY_LENGTH;
-    let wrong = || format!("{field} is not {expected} hexadecimal digits");
-    if digits.len() != expected || !digits.is_ascii() {
-        return Err(wrong());
-    }
-    let mut bytes = [0; KEY_LENGTH];
-    for (byte, digits) in bytes.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
-        *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
-    }
-    Ok(Key::new(bytes))
-}
-
-fn random() -> io::Result<[u8; 32]> {
-    use std::io::Read as _;
-    let mut bytes = [0; 32];
-    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes)
+    /// How long the holder answers for this node while its agent is away.
+    pub absence: Duration,
 }
 
 /// What this node says.
@@ -215,21 +106,33 @@ pub(crate) struct Members {
     ring: KeyRing,
     bound: SocketAddr,
     said: Said,
+    /// Lets gossip begin; none once it has.
+    begin: Option<oneshot::Sender<()>>,
+    /// The holder that answers for this node until gossip begins.
+    holder: Option<HolderClient>,
+    /// A copy of the socket, for the holder.
+    socket: UdpSocket,
+    absence: Duration,
 }
 
 impl Members {
-    /// Takes part from now on.
+    /// Takes part from the first [`Members::say`] on: until this run can say all that it knows, the holder goes on
+    /// answering for the run before it.
     pub(crate) fn start(
         node: &NodeName,
         catalog: &Catalog,
         options: &GossipOptions,
         state_dir: &StateDir,
     ) -> Result<Self, MembersError> {
-        let GossipOptions { keys, pace } = options;
+        let GossipOptions { keys, pace, absence } = options;
         let ring = keys.read()?;
         let bound = address_of(catalog, node)
             .unwrap_or(SocketAddr::from(([0, 0, 0, 0], catalog.cluster.gossip_port)));
-        let sockets = Sockets::bind(bound)?;
+        let mut holder = HolderClient::connect(&state_dir.holder_socket()).unwrap_or_else(|error| {
+            tracing::warn!(error = crate::chain(&error), "gossip starts without the holder");
+            None
+        });
+        let sockets = open_sockets(bound, holder.as_mut())?;
         let system = |doing| move |source| MembersError::System { doing, source };
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start = Start {
@@ -240,6 +143,7 @@ impl Members {
             keys: ring.clone(),
             config: (*pace).into(),
         };
+        let socket = sockets.copy_udp().map_err(system("copy a socket"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -248,9 +152,15 @@ impl Members {
             let _inside = runtime.enter();
             GossipService::new(start, sockets)?
         };
+        let (begin, begun) = oneshot::channel();
+        let run = async {
+            if begun.await.is_ok() {
+                service.run().await;
+            }
+        };
         thread::Builder::new()
             .name("essaim-gossip".to_owned())
-            .spawn(move || runtime.block_on(service.run()))
+            .spawn(move || runtime.block_on(run))
             .map_err(system("start a thread"))?;
         Ok(Self {
             view: handle.view(),
@@ -261,6 +171,10 @@ impl Members {
             ring,
             bound,
             said: Said::default(),
+            begin: Some(begin),
+            holder,
+            socket,
+            absence: *absence,
         })
     }
 
@@ -273,6 +187,7 @@ impl Members {
         tasks: &BTreeMap<TaskId, OwnTask>,
         state_dir: &StateDir,
     ) -> Result<(), MembersError> {
+        self.begin();
         let epoch = *self.epoch.borrow_and_update();
         if self.kept_epoch != Some(epoch) && state_dir.write_epoch(epoch.number()).is_ok() {
             self.kept_epoch = Some(epoch);
@@ -307,6 +222,40 @@ impl Members {
             }),
             _ => Ok(()),
         }
+    }
+
+    /// From here on this run answers, and nobody else: of two that read one socket each would get half.
+    fn begin(&mut self) {
+        let Some(begin) = self.begin.take() else { return };
+        if let Some(mut holder) = self.holder.take()
+            && let Err(error) = holder.untend()
+        {
+            // A holder of an earlier build answers for nobody.
+            tracing::info!(
+                error = crate::chain(&error),
+                "the holder does not stop answering gossip"
+            );
+        }
+        // Where gossip has ended, what is said next tells.
+        let _ = begin.send(());
+    }
+
+    /// Has the holder answer for this run once this process has ended.
+    pub(crate) fn tend(
+        &self,
+        node: &NodeName,
+        holder: Option<&mut HolderClient>,
+    ) -> Result<(), MembersError> {
+        let Some(holder) = holder.filter(|_| !self.absence.is_zero()) else {
+            return Ok(());
+        };
+        let charge = Charge {
+            node: node.clone(),
+            epoch: self.epoch.borrow().number(),
+            keys: KeyFile::from(&self.ring),
+            limit_ms: u64::try_from(self.absence.as_millis()).unwrap_or(u64::MAX),
+        };
+        Ok(holder.tend(&charge, self.socket.as_fd())?)
     }
 
     /// Says what the data plane has: this revision of the catalog, and all that the view of this version says.
@@ -417,42 +366,31 @@ pub(crate) async fn acknowledged(
     }
 }
 
+/// The sockets, the UDP one of them from the holder where it has kept it: what has come meanwhile is in it.
+fn open_sockets(bound: SocketAddr, holder: Option<&mut HolderClient>) -> Result<Sockets, ServiceError> {
+    let kept = holder.and_then(|holder| {
+        let kept = holder.fetch(GOSSIP_SOCKET).ok().flatten().map(UdpSocket::from)?;
+        if kept.local_addr().is_ok_and(|address| address == bound) {
+            return Some(kept);
+        }
+        // It would be in the way of nobody, and be kept for ever.
+        let _ = holder.forget(GOSSIP_SOCKET);
+        None
+    });
+    let Some(udp) = kept else {
+        return Sockets::bind(bound);
+    };
+    let bind_tcp = |source| ServiceError::BindTcp {
+        address: bound,
+        source,
+    };
+    Ok(Sockets::from_open(
+        udp,
+        TcpListener::bind(bound).map_err(bind_tcp)?,
+    ))
+}
+
 fn address_of(catalog: &Catalog, node: &NodeName) -> Option<SocketAddr> {
     let found = catalog.nodes.iter().find(|found| found.name == *node)?;
     Some(SocketAddr::new(found.address, catalog.cluster.gossip_port))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fresh_keys_are_read_and_differ() {
-        let [one, other] = [(); 2].map(|()| fresh_keys().unwrap());
-        assert_ne!(one, other);
-        assert!(parse_keys(&one).unwrap() != parse_keys(&other).unwrap());
-    }
-
-    #[test]
-    fn what_is_no_key_is_refused_without_showing_it() {
-        let good = "ab".repeat(32);
-        for (text, problem) in [
-            (String::new(), "primary"),
-            (
-                format!("primary = \"{}\"", &good[1..]),
-                "primary is not 64 hexadecimal digits",
-            ),
-            (
-                format!("primary = \"{good}\"\nnext = \"{}\"", good.replace('a', "g")),
-                "next is not",
-            ),
-            (
-                format!("primary = \"{good}\"\nother = \"{good}\""),
-                "unknown field",
-            ),
-        ] {
-            let error = parse_keys(&text).unwrap_err();
-            assert!(error.contains(problem) && !error.contains("abab"), "{error}");
-        }
-    }
 }

@@ -174,6 +174,9 @@ pub(crate) struct NodeArgs {
     /// How soon a node that does not answer is down; the same on every node.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) gossip_pace: Pace,
+    /// How long the node counts as up while this process is away, as in an upgrade; 0: no longer than its pace says.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) gossip_absence: u64,
     /// Where the node keeps its identity, a manager's copy of the store and its tasks; must outlive a boot.
     #[arg(
         long,

@@ -86,6 +86,7 @@ fn join_in(args: &NodeArgs) -> anyhow::Result<Exit> {
         docker_socket: absolute(&args.docker_socket)?,
         state_dir,
         pace: pace(args),
+        absence: Duration::from_secs(args.gossip_absence),
         labels: args.labels.clone(),
         generic_resources: args.generic_resources.clone(),
         holder: HolderLauncher::default(),
@@ -122,6 +123,7 @@ fn gossip(args: &NodeArgs) -> anyhow::Result<Option<GossipOptions>> {
     Ok(Some(GossipOptions {
         keys: Keys::File(absolute(keys)?),
         pace: pace(args),
+        absence: Duration::from_secs(args.gossip_absence),
     }))
 }
 

@@ -36,6 +36,7 @@ use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How a node's daemon is to run.
@@ -63,6 +64,8 @@ pub struct DaemonOptions {
     pub docker_socket: PathBuf,
     /// How soon a node that does not answer is down.
     pub pace: GossipPace,
+    /// How long the holder answers for the node while the daemon is away.
+    pub absence: Duration,
     /// Labels of the engine, which constraints can ask for.
     pub labels: Vec<(String, String)>,
     /// Resources of the operator's own kinds, which services can reserve: of each kind a number, or names.

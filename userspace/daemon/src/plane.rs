@@ -176,6 +176,7 @@ impl Plane {
             gossip: Some(GossipOptions {
                 keys: Keys::Managers(keys),
                 pace: options.pace,
+                absence: options.absence,
             }),
         };
         let ended = run_agent(agent, Source::Managers(orders)).await;

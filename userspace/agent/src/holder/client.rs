@@ -1,6 +1,6 @@
 use super::channel::{Channel, ChannelError};
 use super::port::HeldPort;
-use super::protocol::{HolderIdentity, Label, Refusal, Reply, Request};
+use super::protocol::{Charge, HolderIdentity, Label, Refusal, Reply, Request};
 use nix::errno::Errno;
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -43,6 +43,8 @@ pub struct HolderClient {
     path: PathBuf,
     channel: Channel,
     identity: HolderIdentity,
+    /// For whom it answers once this connection has ended.
+    charge: Option<Charge>,
 }
 
 impl HolderClient {
@@ -74,6 +76,7 @@ impl HolderClient {
             path: path.to_owned(),
             channel,
             identity,
+            charge: None,
         };
         match client.call(&Request::Hello) {
             Ok(Reply::Hello(identity)) => client.identity = identity,
@@ -166,6 +169,33 @@ impl HolderClient {
         match self.call(&request)? {
             Reply::Done => Ok(()),
             other => Err(self.unexpected(request, other)),
+        }
+    }
+
+    /// Has the holder answer gossip for a node at this socket, once this connection has ended; asks once for the same.
+    ///
+    /// # Errors
+    /// [`HolderError`]; whether it will is then unknown.
+    pub fn tend(&mut self, charge: &Charge, socket: BorrowedFd<'_>) -> Result<(), HolderError> {
+        if self.charge.as_ref() == Some(charge) {
+            return Ok(());
+        }
+        let request = Request::Tend(charge.clone());
+        match self.exchange(&request, &[socket])?.0 {
+            Reply::Done => self.charge = Some(charge.clone()),
+            other => return Err(self.unexpected(request, other)),
+        }
+        Ok(())
+    }
+
+    /// Makes the holder answer for no node any more.
+    ///
+    /// # Errors
+    /// [`HolderError`]; it may still answer.
+    pub fn untend(&mut self) -> Result<(), HolderError> {
+        match self.call(&Request::Untend)? {
+            Reply::Done => Ok(()),
+            other => Err(self.unexpected(Request::Untend, other)),
         }
     }
 

@@ -1,9 +1,14 @@
 use super::port::HeldPort;
+use crate::keys::KeyFile;
+use essaim_model::NodeName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// The version of the messages below; a holder that speaks another is replaced by one of the agent's own build.
-pub const HOLDER_PROTOCOL: u32 = 2;
+pub const HOLDER_PROTOCOL: u32 = 3;
+
+/// The name that gossip's UDP socket is kept under.
+pub const GOSSIP_SOCKET: &str = "gossip";
 
 /// Descriptors that one message may carry; the kernel takes at most 253 (`SCM_MAX_FD`).
 pub(crate) const DESCRIPTORS_PER_MESSAGE: usize = 128;
@@ -41,10 +46,28 @@ pub enum Request {
     },
     /// Under which names do you keep descriptors?
     Names,
+    /// Keep the one descriptor that comes with this message as [`GOSSIP_SOCKET`], and answer there for a node once this
+    /// connection has ended.
+    Tend(Charge),
+    /// Answer for no node any more; the socket stays.
+    Untend,
     /// Send copies of all descriptors, to a holder that takes over.
     HandOver,
     /// Close everything and end.
     Exit,
+}
+
+/// For whom the holder answers gossip.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charge {
+    /// The node.
+    pub node: NodeName,
+    /// The epoch of its run.
+    pub epoch: u64,
+    /// The keys of gossip; kept in memory only.
+    pub keys: KeyFile,
+    /// How long after the end of the connection, in milliseconds.
+    pub limit_ms: u64,
 }
 
 /// What the holder answers.
@@ -68,7 +91,7 @@ pub enum Reply {
         /// Everything that was stored and not forgotten.
         names: BTreeSet<String>,
     },
-    /// To [`Request::Store`] and [`Request::Forget`].
+    /// To [`Request::Store`], [`Request::Forget`], [`Request::Tend`] and [`Request::Untend`].
     Done,
     /// To [`Request::Fetch`]; the descriptor comes with the message where it was found.
     Fetched {
@@ -165,6 +188,18 @@ mod tests {
             &Request::Store { name: "dns".into() },
             r#"{"request":"store","name":"dns"}"#,
         );
+        let charge = Charge {
+            node: NodeName::new("n1").unwrap(),
+            epoch: 7,
+            keys: serde_json::from_str(r#"{"primary":"ab"}"#).unwrap(),
+            limit_ms: 30_000,
+        };
+        assert!(!format!("{charge:?}").contains("ab"), "no key is shown");
+        round_trip_request(
+            &Request::Tend(charge),
+            r#"{"request":"tend","node":"n1","epoch":7,"keys":{"primary":"ab"},"limit_ms":30000}"#,
+        );
+        round_trip_request(&Request::Untend, r#"{"request":"untend"}"#);
         round_trip_request(&Request::Names, r#"{"request":"names"}"#);
         round_trip_request(&Request::HandOver, r#"{"request":"hand-over"}"#);
     }

@@ -3,18 +3,21 @@ use super::client::{HolderClient, HolderError};
 use super::owner::owners;
 use super::port::{HeldPort, PortDiff};
 use super::protocol::{
-    DESCRIPTORS_PER_MESSAGE, HOLDER_PROTOCOL, HolderIdentity, Label, Refusal, Reply, Request,
+    Charge, DESCRIPTORS_PER_MESSAGE, GOSSIP_SOCKET, HOLDER_PROTOCOL, HolderIdentity, Label, Refusal, Reply,
+    Request,
 };
 use super::sockets::hold;
+use super::tending::Tending;
 use crate::descriptors::raise_descriptor_limit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Connections served at once; there is one agent, and at most a newer holder and a `clean` beside it.
 const MAX_CONNECTIONS: usize = 16;
@@ -81,28 +84,21 @@ pub fn serve_holder(path: &Path, ready: impl FnOnce()) -> Result<(), HoldError> 
 fn serve(listener: &Listener, kept: &mut Kept) -> Result<(), HoldError> {
     let mut connections: Vec<Channel> = Vec::new();
     loop {
-        let ready = wait(listener, &connections)?;
-        let mut index = 0;
-        connections.retain(|_| {
-            index += 1;
-            !matches!(ready.get(index), Some(Readiness::Broken))
-        });
-        let readable = ready
-            .iter()
-            .skip(1)
-            .filter(|state| !matches!(state, Readiness::Broken));
-        let readable: Vec<bool> = readable
-            .map(|state| matches!(state, Readiness::Readable))
-            .collect();
+        kept.end_tending();
+        let ready = wait(listener, &connections, kept.awaited())?;
+        if ready.gossip {
+            kept.tending.iter_mut().for_each(Tending::answer);
+        }
         let mut open = Vec::with_capacity(connections.len());
-        for (channel, readable) in connections.into_iter().zip(readable) {
-            match if readable {
-                kept.answer(&channel)
-            } else {
-                Next::Serve
-            } {
+        for (channel, state) in connections.into_iter().zip(ready.connections) {
+            let next = match state {
+                Readiness::Quiet => Next::Serve,
+                Readiness::Readable => kept.answer(&channel),
+                Readiness::Broken => Next::Close,
+            };
+            match next {
                 Next::Serve => open.push(channel),
-                Next::Close => {}
+                Next::Close => kept.closed(&channel),
                 Next::Exit => {
                     listener.remove();
                     // The connection is the last to close: whoever asked may rely on the ports being free.
@@ -112,7 +108,7 @@ fn serve(listener: &Listener, kept: &mut Kept) -> Result<(), HoldError> {
             }
         }
         connections = open;
-        if matches!(ready.first(), Some(Readiness::Readable)) {
+        if ready.listener {
             match Channel::accept(&listener.socket) {
                 Ok(Some(channel)) if connections.len() < MAX_CONNECTIONS => connections.push(channel),
                 Ok(_) => {}
@@ -129,12 +125,31 @@ enum Readiness {
     Broken,
 }
 
-/// Waits until the listener (first) or a connection has something.
-fn wait(listener: &Listener, connections: &[Channel]) -> Result<Vec<Readiness>, HoldError> {
-    let descriptors = std::iter::once(listener.socket.as_fd()).chain(connections.iter().map(AsFd::as_fd));
+/// Who has something.
+struct Ready {
+    listener: bool,
+    connections: Vec<Readiness>,
+    gossip: bool,
+}
+
+/// Waits until the listener, a connection or the gossip that is answered has something, or that is to end.
+fn wait(
+    listener: &Listener,
+    connections: &[Channel],
+    gossip: Option<(BorrowedFd<'_>, Instant)>,
+) -> Result<Ready, HoldError> {
+    let channels = connections.iter().map(AsFd::as_fd);
+    let descriptors = std::iter::once(listener.socket.as_fd())
+        .chain(channels)
+        .chain(gossip.map(|(socket, _)| socket));
     let mut polled: Vec<PollFd<'_>> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    let limit = gossip.map_or(PollTimeout::NONE, |(_, until)| {
+        // A millisecond more: a wait that is rounded down would end before its time again and again.
+        let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    });
     loop {
-        match poll(&mut polled, PollTimeout::NONE) {
+        match poll(&mut polled, limit) {
             Ok(_) => break,
             Err(Errno::EINTR) => {}
             Err(error) => return Err(HoldError::Wait(error)),
@@ -150,7 +165,16 @@ fn wait(listener: &Listener, connections: &[Channel]) -> Result<Vec<Readiness>, 
             Readiness::Quiet
         }
     };
-    Ok(polled.iter().map(readiness).collect())
+    let mut states = polled.iter().map(readiness);
+    let listener = states.next() == Some(Readiness::Readable);
+    let connections: Vec<Readiness> = states.by_ref().take(connections.len()).collect();
+    // An error of the socket is taken off by a read.
+    let gossip = states.next().is_some_and(|state| state != Readiness::Quiet);
+    Ok(Ready {
+        listener,
+        connections,
+        gossip,
+    })
 }
 
 /// The control socket, in its place.
@@ -203,6 +227,7 @@ enum Next {
 struct Kept {
     ports: BTreeMap<HeldPort, OwnedFd>,
     named: BTreeMap<String, OwnedFd>,
+    tending: Option<Tending>,
 }
 
 impl Kept {
@@ -255,6 +280,11 @@ impl Kept {
             }
             Request::Forget { name } => {
                 self.named.remove(&name);
+                channel.send(&Reply::Done, &[])
+            }
+            Request::Tend(charge) => channel.send(&self.tend(charge, descriptors, channel), &[]),
+            Request::Untend => {
+                self.tending = None;
                 channel.send(&Reply::Done, &[])
             }
             Request::HandOver => self.hand_over(channel),
@@ -319,6 +349,44 @@ impl Kept {
             _ => Reply::Error {
                 message: format!("{found} descriptors came with store {name:?}, expected 1"),
             },
+        }
+    }
+
+    fn tend(&mut self, charge: Charge, descriptors: Vec<OwnedFd>, channel: &Channel) -> Reply {
+        if let refused @ Reply::Error { .. } = self.store(GOSSIP_SOCKET.to_owned(), descriptors) {
+            return refused;
+        }
+        let socket = self.named.get(GOSSIP_SOCKET).map(AsFd::as_fd);
+        let tending = socket.map(|socket| Tending::new(charge, socket, channel.as_fd().as_raw_fd()));
+        match tending {
+            Some(Ok(tending)) => {
+                self.tending = Some(tending);
+                Reply::Done
+            }
+            Some(Err(message)) => Reply::Error { message },
+            None => Reply::Error {
+                message: "the socket was not kept".to_owned(),
+            },
+        }
+    }
+
+    /// A connection ends: from now on its agent is answered for.
+    fn closed(&mut self, channel: &Channel) {
+        let connection = channel.as_fd().as_raw_fd();
+        let ended = |tending: &mut Tending| tending.ended(connection, Instant::now());
+        self.tending.iter_mut().for_each(ended);
+    }
+
+    /// The socket of gossip, where it is to be answered, and until when.
+    fn awaited(&self) -> Option<(BorrowedFd<'_>, Instant)> {
+        self.tending.as_ref().and_then(Tending::awaited)
+    }
+
+    /// Answers no longer for an agent that does not come back.
+    fn end_tending(&mut self) {
+        if self.awaited().is_some_and(|(_, until)| until <= Instant::now()) {
+            tracing::warn!("the agent has not come back: its node is answered for no longer");
+            self.tending = None;
         }
     }
 

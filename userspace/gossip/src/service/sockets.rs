@@ -52,6 +52,14 @@ impl Sockets {
         Self { udp, tcp }
     }
 
+    /// A copy of the UDP socket, for whoever keeps it while nobody reads it here.
+    ///
+    /// # Errors
+    /// The system has no descriptor left.
+    pub fn copy_udp(&self) -> io::Result<UdpSocket> {
+        self.udp.try_clone()
+    }
+
     /// Hands both to the runtime.
     pub(super) fn register(self) -> Result<(tokio::net::UdpSocket, tokio::net::TcpListener), ServiceError> {
         let register = || {
