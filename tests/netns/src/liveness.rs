@@ -11,7 +11,7 @@ impl Site {
     ///
     /// # Errors
     /// When the status does not tell.
-    pub fn member(&self, at: &str, node: &str) -> anyhow::Result<String> {
+    pub fn member_state(&self, at: &str, node: &str) -> anyhow::Result<String> {
         let status = self.status(at)?;
         let state = status
             .pointer(&format!("/members/{node}/state"))
@@ -56,7 +56,7 @@ impl Site {
         let begun = Instant::now();
         for seen_by in at {
             eventually(deadline, &format!("{seen_by} sees {node} {state}"), || {
-                let found = self.member(seen_by, node)?;
+                let found = self.member_state(seen_by, node)?;
                 ensure!(found == state, "it is {found}");
                 Ok(())
             })?;

@@ -17,6 +17,7 @@ mod members;
 mod networks;
 mod recovery;
 mod services;
+mod stacks;
 mod stage;
 mod storm;
 mod tasks;
