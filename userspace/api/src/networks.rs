@@ -153,6 +153,7 @@ pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
             "operation is not permitted on predefined {name} network"
         )));
     }
+    let driver = asked.driver.clone().unwrap_or_default();
     match owner(&asked, engine.replica().is_some()) {
         Owner::Cluster => {}
         Owner::Either => match of_the_engine(engine, &name, request).await {
@@ -161,18 +162,24 @@ pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
         },
         Owner::Engine => {
             let answer = of_the_engine(engine, &name, request).await;
-            return answer.unwrap_or_else(|why| {
-                let why = EngineError::from(&why);
-                Err(EngineError {
-                    message: format!("a network whose driver is not \"overlay\" is of one node: {why}"),
-                    ..why
-                })
-            });
+            return answer.unwrap_or_else(|why| Err(of_no_engine(&driver, &why)));
         }
     }
-    if asked.config_only == Some(true) {
+    match driver.as_str() {
+        "" | "overlay" => {}
         // What only holds configuration has no driver; the docker CLI names its own default for it.
-        asked.driver = None;
+        "bridge" | "null" if asked.config_only == Some(true) => asked.driver = None,
+        driver => {
+            return Err(EngineError::not_found(format_args!(
+                "plugin {driver:?} not found: the driver of a network is \"overlay\""
+            )));
+        }
+    }
+    let scope = asked.scope.as_deref().unwrap_or_default();
+    if !matches!(scope, "" | "swarm") {
+        return Err(EngineError::invalid(format_args!(
+            "Scope is {scope:?}, expected \"swarm\""
+        )));
     }
     let replica = replica(engine)?;
     let spec = NetworkSpec::from(asked);
@@ -216,18 +223,29 @@ enum Owner {
 
 fn owner(asked: &NetworkCreate, is_manager: bool) -> Owner {
     let scope = asked.scope.as_deref().unwrap_or_default();
-    let driver = asked.driver.as_deref().unwrap_or_default();
     let is_config_only = asked.config_only == Some(true);
-    match (scope, driver) {
-        ("swarm", _) => Owner::Cluster,
-        _ if asked.ingress == Some(true) => Owner::Cluster,
-        ("", "overlay") => Owner::Cluster,
-        ("", "") if is_config_only || asked.config_from.is_some() => Owner::Cluster,
-        ("", "") => Owner::Either,
-        // Of the cluster's overlay networks, which the docker CLI cannot say.
-        ("", _) if is_config_only && is_manager => Owner::Cluster,
+    match asked.driver.as_deref().unwrap_or_default() {
+        _ if scope == "swarm" || asked.ingress == Some(true) => Owner::Cluster,
+        "overlay" => Owner::Cluster,
+        // It is for the cluster's overlay networks, which the docker CLI cannot say.
+        "" | "bridge" | "null" if is_config_only && is_manager => Owner::Cluster,
+        "" => Owner::Either,
         _ => Owner::Engine,
     }
+}
+
+/// Why there is no network of a node's own.
+fn of_no_engine(driver: &str, why: &Unreached) -> EngineError {
+    if matches!(driver, "host" | "null") {
+        return EngineError::forbidden(format_args!(
+            "only one instance of \"{driver}\" network is allowed"
+        ));
+    }
+    let EngineError { kind, message } = why.into();
+    let message = format!(
+        "a network of driver {driver:?} is of one node: {message}; the driver of the cluster's networks is \"overlay\""
+    );
+    EngineError { kind, message }
 }
 
 /// Has the node's Docker Engine make a network.

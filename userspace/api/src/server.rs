@@ -187,9 +187,13 @@ async fn reply<E: Engine>(
     let (head, body) = request.into_parts();
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     let mut tunnel = None;
-    let mut reply = match Request::head(head) {
-        Err(refused) => closing(error(&refused)),
-        Ok(request) if passthrough::came_through_us(request.headers()) => closing(error(&looped())),
+    let request =
+        Request::head(head).and_then(|request| match passthrough::came_through_us(request.headers()) {
+            true => Err(looped()),
+            false => Ok(request),
+        });
+    let mut reply = match request {
+        Err(refused) => refuse(body, limits, &refused).await,
         Ok(request) if passthrough::is_the_engines(&request.path) => {
             let docker = DockerEngine::of(engine);
             match docker.open(&request).await {
@@ -200,11 +204,7 @@ async fn reply<E: Engine>(
                     }
                     Err(why) => closing(error(&(&why).into())),
                 },
-                // Who sends a body may not look at the answer before its end.
-                Err(why) => match body_of(body, limits).await {
-                    Ok(_) => error(&passthrough::without(&request, &why)),
-                    Err(refused) => refused.into(),
-                },
+                Err(why) => refuse(body, limits, &passthrough::without(&request, &why)).await,
             }
         }
         Ok(request) => match body_of(body, limits).await {
@@ -219,6 +219,14 @@ async fn reply<E: Engine>(
     system::add_headers(reply.headers_mut(), &engine.local().version);
     tracing::debug!(%method, path, status = reply.status().as_u16(), "answered");
     (reply, tunnel)
+}
+
+/// Refuses a request once its body has come: who sends one may not look at the answer before.
+async fn refuse(body: Incoming, limits: &Limits, why: &EngineError) -> Reply {
+    match body_of(body, limits).await {
+        Ok(_) => error(why),
+        Err(refused) => refused.into(),
+    }
 }
 
 fn looped() -> EngineError {

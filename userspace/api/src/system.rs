@@ -31,7 +31,11 @@ pub(crate) async fn ping(engine: &impl Engine, method: &Method) -> Reply {
         headers.insert(name, HeaderValue::from_static(value));
     }
     match DockerEngine::of(engine).ping().await {
-        Ok(mut said) => headers.extend(said.remove(BUILDER).map(|value| (BUILDER, value))),
+        Ok(said) => {
+            if let Some(builder) = said.get(BUILDER) {
+                headers.insert(BUILDER, builder.clone());
+            }
+        }
         Err(why) => left_out(&why),
     }
     reply
