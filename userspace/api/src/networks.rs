@@ -5,7 +5,7 @@ mod verbose;
 use crate::change::{already_exists, checked, conflicting, random_bits, replica, update as change, view};
 use crate::filter::{Filters, has_label};
 use crate::find::find;
-use crate::passthrough::{DockerEngine, Unreached, left_out, merge};
+use crate::passthrough::{DockerEngine, Unreached, is_clean, left_out, merge};
 use crate::reply::{Answer, Reply, created, empty, found};
 use crate::request::Request;
 use crate::{Engine, EngineError, ErrorKind, moment, shape};
@@ -94,6 +94,7 @@ async fn relay(engine: &impl Engine, text: &str, request: &Request) -> Result<Op
         })
     };
     match request.query.get("scope") {
+        _ if !is_clean(&request.path) => return Ok(None),
         "swarm" => return Ok(None),
         "local" => {}
         _ if is_ours() => return Ok(None),

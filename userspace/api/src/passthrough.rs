@@ -23,4 +23,4 @@ pub(crate) use docker::{DockerEngine, Unreached, left_out};
 pub(crate) use head::came_through_us;
 pub(crate) use lines::Lines;
 pub(crate) use tunnel::Tunnel;
-pub(crate) use way::{is_the_engines, without};
+pub(crate) use way::{is_clean, is_the_engines, without};

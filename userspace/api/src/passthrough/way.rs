@@ -28,20 +28,26 @@ const HOST_IMAGE: &str = "host";
 
 /// Whether a path, decoded and without its version, is for the engine alone.
 ///
-/// The engine cleans paths and reads versions more loosely than this API does. So none goes on whose first part is not a
-/// plain word, or that is not clean whatever is decoded once more: it cannot turn into another one there.
+/// The engine reads versions more loosely than this API does: so none goes on whose first part is not a plain word.
 pub(crate) fn is_the_engines(path: &[String]) -> bool {
     let Some(first) = path.first().map(String::as_str) else {
         return false;
     };
-    let is_word =
-        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-    let mut pieces = path.iter().flat_map(|part| part.split('/'));
-    is_word(first)
+    let is_word = !first.is_empty()
+        && first
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    is_word
         && !CLUSTER.contains(&first)
         && !BOTH.contains(&first)
         && !is_of_the_host_image(path)
-        && pieces.all(|piece| !matches!(piece, "" | "." | ".."))
+        && is_clean(path)
+}
+
+/// Whether a path stays as it is when it is decoded and cleaned, as the engine does: it cannot turn into another there.
+pub(crate) fn is_clean(path: &[String]) -> bool {
+    let mut pieces = path.iter().flat_map(|part| part.split('/'));
+    pieces.all(|piece| !matches!(piece, "" | "." | ".."))
 }
 
 fn is_of_the_host_image(path: &[String]) -> bool {
