@@ -8,7 +8,7 @@ use essaim_objects::Timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
-/// Whether the docker CLI builds with BuildKit.
+/// Says by which builder the docker CLI builds.
 const BUILDER: HeaderName = HeaderName::from_static("builder-version");
 
 /// `GET /_ping`, `HEAD /_ping`. How images are built is the Docker Engine's to say.

@@ -111,7 +111,6 @@ fn what_a_service_asks_of_its_containers_is_so_or_refused() {
     for line in [
         "run host true",
         "create host true",
-        "exec box true",
         "pull busybox",
         "volume create v",
         "plugin ls",
@@ -122,6 +121,8 @@ fn what_a_service_asks_of_its_containers_is_so_or_refused() {
     ] {
         docker.refused("n1", &format!("docker {line}"), none);
     }
+    // The CLI looks for the container first, and says by itself that there is none.
+    docker.refused("n1", "docker exec box true", "No such container: box");
     let version = docker.ok("n1", "docker version");
     assert!(version.contains("Server: Essaim"), "{version}");
 }
