@@ -187,11 +187,12 @@ async fn reply<E: Engine>(
     let (head, body) = request.into_parts();
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     let mut tunnel = None;
-    let request =
-        Request::head(head).and_then(|request| match passthrough::came_through_us(request.headers()) {
-            true => Err(looped()),
-            false => Ok(request),
-        });
+    let request = Request::head(head).and_then(|request| {
+        if passthrough::came_through_us(request.headers()) {
+            return Err(looped());
+        }
+        Ok(request)
+    });
     let mut reply = match request {
         Err(refused) => refuse(body, limits, &refused).await,
         Ok(request) if passthrough::is_the_engines(&request.path) => {
