@@ -32,6 +32,7 @@ mod catalog;
 mod cgroup;
 mod cluster;
 pub mod demo;
+mod engine;
 mod family;
 pub mod ip;
 pub mod netns;
@@ -47,6 +48,7 @@ mod xdp_pass;
 
 pub use catalog::CatalogBuilder;
 pub use cluster::{Cluster, ClusterBuilder};
+pub use engine::Engine;
 pub use family::Family;
 pub use node::PlacedTask;
 pub use run::{Ran, Running, run_here};

@@ -192,3 +192,38 @@ fn leftovers_of_a_dead_process_are_removed_and_those_of_a_live_one_stay() {
     assert!(!essaim_lab::netns::path(&netns).exists());
     assert!(essaim_lab::netns::path(&live.netns("n1")).exists());
 }
+
+#[test]
+fn engine_of_a_node_runs_containers_in_its_group_and_goes_with_them() {
+    let cluster = build().unwrap();
+    let engine = cluster.spawn_engine("n1").unwrap();
+    let said = engine.docker(&["run", "--rm", "--network", "none", "busybox", "hostname"]);
+    assert_eq!(said.unwrap().trim().len(), 12, "a container's short identity");
+    let line = [
+        "run",
+        "--detach",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        "busybox",
+        "sleep",
+        "1000",
+    ];
+    engine.docker(&line).unwrap();
+    let pid = engine
+        .docker(&["inspect", "--format", "{{.State.Pid}}", "box"])
+        .unwrap();
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.trim())).unwrap();
+    let expected = format!("0::/{}/n1/engine/", cluster.prefix());
+    assert!(groups.lines().any(|line| line.starts_with(&expected)), "{groups}");
+    let folder = engine.socket().parent().unwrap().to_owned();
+    drop(engine);
+    assert!(!folder.exists() && !cluster.cgroup("n1").unwrap().join("engine").exists());
+    // The next one can be started, and goes with the cluster, whichever is dropped first.
+    let engine = cluster.spawn_engine("n1").unwrap();
+    engine.docker(&line).unwrap();
+    let prefix = cluster.prefix().clone();
+    drop(cluster);
+    assert_eq!(prefix.left().unwrap(), Vec::<String>::new());
+}

@@ -10,6 +10,7 @@ use essaim_protocol::{LogMessage, LogSubscription, ManagerAddress};
 use futures_util::stream::BoxStream;
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 
 /// The daemon that the API is the front door of. Clones are the same daemon.
 ///
@@ -90,6 +91,8 @@ pub struct Local {
     pub kernel_version: String,
     /// The folder of its state.
     pub state_dir: String,
+    /// Where its Docker Engine listens; it may be absent, and come and go.
+    pub docker_socket: PathBuf,
 }
 
 /// The kind of an error, each with its status in HTTP.

@@ -1,8 +1,10 @@
-//! What happens to the cluster's objects: `/events`.
+//! What happens to the cluster's objects, and in the node's Docker Engine: `/events`.
 
+mod of_engine;
 mod tell;
 
 use crate::filter::{Filters, has_label};
+use crate::passthrough::DockerEngine;
 use crate::reply::{Answer, stream};
 use crate::request::Request;
 use crate::{Engine, EngineError, moment};
@@ -19,11 +21,14 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::sleep;
 
-/// How often a node that is no manager is looked at again.
+/// How often a node that is no manager, or has no Docker Engine, is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How long the Docker Engine may take to end its events after the moment that was asked for.
+const ENGINE_ENDS_WITHIN: Duration = Duration::from_secs(5);
+
 /// `GET /events`: from now on, after what is remembered where `since` or `until` ask for it.
-pub(crate) fn follow<E: Engine>(engine: &E, request: &Request) -> Answer {
+pub(crate) async fn follow<E: Engine>(engine: &E, request: &Request) -> Answer {
     const KNOWN: &[&str] = &[
         "type",
         "scope",
@@ -74,14 +79,22 @@ pub(crate) fn follow<E: Engine>(engine: &E, request: &Request) -> Answer {
         let line = watch.next().await;
         Some((line, watch))
     });
-    let end = async move {
-        match until {
-            Some(until) => sleep(Duration::try_from(until.duration_since(now)).unwrap_or_default()).await,
-            None => std::future::pending().await,
-        }
-    };
-    let lines = lines.take_until(Box::pin(end));
-    Ok(stream(Some("application/json"), streams::iter(past).chain(lines)))
+    let left = until.map(|until| Duration::try_from(until.duration_since(now)).unwrap_or_default());
+    let lines = lines.take_until(Box::pin(end(left)));
+    let own = streams::iter(past).chain(lines);
+    // The engine ends its part by itself, a little later if at all.
+    let left = left.map(|left| left + ENGINE_ENDS_WITHIN);
+    let theirs = of_engine::lines(DockerEngine::of(engine), request.clone(), until.is_none()).await;
+    let theirs = theirs.take_until(Box::pin(end(left)));
+    let both = streams::select(Box::pin(own), Box::pin(theirs));
+    Ok(stream(Some("application/json"), both))
+}
+
+async fn end(left: Option<Duration>) {
+    match left {
+        Some(left) => sleep(left).await,
+        None => std::future::pending().await,
+    }
 }
 
 struct Watch<E> {

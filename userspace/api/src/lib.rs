@@ -1,4 +1,4 @@
-//! The swarm part of the Docker Engine API: an Essaim manager's front door.
+//! The Docker Engine API as an Essaim node answers it: the swarm part by itself, the rest by the node's own Docker Engine.
 //!
 //! The docker CLI, compose stacks and the libraries that speak to Docker are clients as they are. `docs/api.md` lists the
 //! routes, and where they differ from Docker's.
@@ -25,6 +25,7 @@ mod logs;
 mod moment;
 mod networks;
 mod nodes;
+mod passthrough;
 mod reply;
 mod request;
 mod route;

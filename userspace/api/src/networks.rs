@@ -1,13 +1,14 @@
-//! Networks: `/networks`.
+//! Networks: `/networks`. Those of the cluster are answered here, those of a node by its Docker Engine.
 
 mod verbose;
 
 use crate::change::{already_exists, checked, conflicting, random_bits, replica, update as change, view};
 use crate::filter::{Filters, has_label};
 use crate::find::find;
+use crate::passthrough::{DockerEngine, Unreached, is_clean, left_out, merge};
 use crate::reply::{Answer, Reply, created, empty, found};
 use crate::request::Request;
-use crate::{Engine, EngineError, moment, shape};
+use crate::{Engine, EngineError, ErrorKind, moment, shape};
 use essaim_manager::Replica;
 use essaim_objects::{Network, NetworkCreate, NetworkId, NetworkSpec, TaskState, Timestamp};
 use essaim_store::{Conflict, ObjectId, Transaction, View, release};
@@ -24,8 +25,17 @@ const LEAVING: Duration = Duration::from_secs(30);
 /// The networks that each node has of itself.
 const PREDEFINED: [&str; 4] = ["bridge", "host", "none", "default"];
 
-/// `GET /networks`: none where this node is no manager, as the docker CLI asks for them anyway.
+/// `GET /networks`: the cluster's and those of the node's Docker Engine.
 pub(crate) async fn list(engine: &impl Engine, request: &Request) -> Answer {
+    let own = own_list(engine, request).await?;
+    match DockerEngine::of(engine).says(request).await {
+        Some(said) => found(&merge::networks(own, said)),
+        None => found(&own),
+    }
+}
+
+/// None where this node is no manager, as the docker CLI asks for them anyway.
+async fn own_list(engine: &impl Engine, request: &Request) -> Result<Vec<Value>, EngineError> {
     const KNOWN: &[&str] = &["driver", "id", "label", "name", "scope", "type", "dangling"];
     let filters = Filters::of(&request.query, KNOWN)?;
     let types = filters.read("type", |text| match text {
@@ -35,7 +45,7 @@ pub(crate) async fn list(engine: &impl Engine, request: &Request) -> Answer {
     })?;
     let dangling = filters.truth("dangling")?;
     if engine.replica().is_none() {
-        return found(&json!([]));
+        return Ok(Vec::new());
     }
     let view = view(engine).await?;
     let networks = view.networks().filter(|network| {
@@ -47,8 +57,7 @@ pub(crate) async fn list(engine: &impl Engine, request: &Request) -> Answer {
             && (types.is_empty() || types.contains(&true))
             && dangling.is_none_or(|asked| is_unused(&view, network) == asked)
     });
-    let networks: Vec<Value> = networks.map(shape::network).collect::<Result<_, _>>()?;
-    found(&networks)
+    networks.map(shape::network).collect()
 }
 
 /// Whether a name holds the text, which may be tied to the name's ends by `^` and `$`.
@@ -73,8 +82,47 @@ fn is_unused(view: &View, network: &Network) -> bool {
         && view.addresses_on(network.id).all(|(_, holder)| holder == own)
 }
 
+/// Has the node's Docker Engine answer a request about one network; nothing where the network is the cluster's, or the
+/// engine has none such. A network of the cluster's goes before one of the engine's by identity and name, not by the
+/// beginning of its identity.
+async fn relay(engine: &impl Engine, text: &str, request: &Request) -> Result<Option<Reply>, Unreached> {
+    let is_ours = || {
+        let view = engine.replica().map(|replica| replica.view());
+        view.is_some_and(|view| {
+            let by_id = text.parse().ok().and_then(|id| view.network(id));
+            by_id.is_some() || view.network_by_name(text).is_some()
+        })
+    };
+    match request.query.get("scope") {
+        _ if !is_clean(&request.path) => return Ok(None),
+        "swarm" => return Ok(None),
+        "local" => {}
+        _ if is_ours() => return Ok(None),
+        _ => {}
+    }
+    let reply = DockerEngine::of(engine).relay(request).await?;
+    Ok(Some(reply).filter(|reply| reply.status() != StatusCode::NOT_FOUND))
+}
+
+/// What of a network that neither has is said, where the engine was not there to say it.
+fn unless_unreached(own: Answer, unreached: &Unreached) -> Answer {
+    left_out(unreached);
+    own.map_err(|error| match (error.kind, unreached) {
+        (ErrorKind::NotFound, Unreached::Refuses { .. }) => unreached.into(),
+        _ => error,
+    })
+}
+
 /// `GET /networks/{id}`.
 pub(crate) async fn inspect(engine: &impl Engine, text: &str, request: &Request) -> Answer {
+    match relay(engine, text, request).await {
+        Ok(Some(reply)) => Ok(reply),
+        Ok(None) => own_inspect(engine, text, request).await,
+        Err(why) => unless_unreached(own_inspect(engine, text, request).await, &why),
+    }
+}
+
+async fn own_inspect(engine: &impl Engine, text: &str, request: &Request) -> Answer {
     let scope = request.query.get("scope");
     if scope == "swarm" && PREDEFINED.contains(&text) {
         // So the docker CLI asks for the networks of a service.
@@ -106,16 +154,22 @@ pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
             "operation is not permitted on predefined {name} network"
         )));
     }
-    let is_config_only = asked.config_only == Some(true);
-    match asked.driver.as_deref().unwrap_or_default() {
+    let driver = asked.driver.clone().unwrap_or_default();
+    match owner(&asked, engine.replica().is_some()) {
+        Owner::Cluster => {}
+        Owner::Either => match of_the_engine(engine, &name, request).await {
+            Ok(answer) => return answer,
+            Err(why) => left_out(&why),
+        },
+        Owner::Engine => {
+            let answer = of_the_engine(engine, &name, request).await;
+            return answer.unwrap_or_else(|why| Err(of_no_engine(&driver, &why)));
+        }
+    }
+    match driver.as_str() {
         "" | "overlay" => {}
         // What only holds configuration has no driver; the docker CLI names its own default for it.
-        "bridge" | "null" if is_config_only => asked.driver = None,
-        driver @ ("host" | "null") => {
-            return Err(EngineError::forbidden(format_args!(
-                "only one instance of \"{driver}\" network is allowed"
-            )));
-        }
+        "bridge" | "null" if asked.config_only == Some(true) => asked.driver = None,
         driver => {
             return Err(EngineError::not_found(format_args!(
                 "plugin {driver:?} not found: the driver of a network is \"overlay\""
@@ -139,9 +193,7 @@ pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
     let id = NetworkId::from_bits(random_bits()?);
     change(&replica, |view| {
         if view.network_by_name(&name).is_some() {
-            return Err(EngineError::conflict(format_args!(
-                "network with name {name} already exists"
-            )));
+            return Err(exists(&name));
         }
         if spec.ingress == Some(true)
             && let Some(ingress) = view.ingress()
@@ -159,8 +211,67 @@ pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
     created(&json!({ "Id": id, "Warning": "" }))
 }
 
+/// Whose a network is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The cluster's.
+    Cluster,
+    /// That of the node's Docker Engine.
+    Engine,
+    /// As Docker has it, the engine's; the cluster's where there is no engine.
+    Either,
+}
+
+fn owner(asked: &NetworkCreate, is_manager: bool) -> Owner {
+    let scope = asked.scope.as_deref().unwrap_or_default();
+    let is_config_only = asked.config_only == Some(true);
+    match asked.driver.as_deref().unwrap_or_default() {
+        _ if scope == "swarm" || asked.ingress == Some(true) => Owner::Cluster,
+        "overlay" => Owner::Cluster,
+        // It is for the cluster's overlay networks, which the docker CLI cannot say.
+        "" | "bridge" | "null" if is_config_only && is_manager => Owner::Cluster,
+        "" => Owner::Either,
+        _ => Owner::Engine,
+    }
+}
+
+/// Why there is no network of a node's own.
+fn of_no_engine(driver: &str, why: &Unreached) -> EngineError {
+    if matches!(driver, "host" | "null") {
+        return EngineError::forbidden(format_args!(
+            "only one instance of \"{driver}\" network is allowed"
+        ));
+    }
+    let EngineError { kind, message } = why.into();
+    let message = format!(
+        "a network of driver {driver:?} is of one node: {message}; the driver of the cluster's networks is \"overlay\""
+    );
+    EngineError { kind, message }
+}
+
+/// Has the node's Docker Engine make a network.
+async fn of_the_engine(engine: &impl Engine, name: &str, request: &Request) -> Result<Answer, Unreached> {
+    let view = engine.replica().map(|replica| replica.view());
+    if view.is_some_and(|view| view.network_by_name(name).is_some()) {
+        return Ok(Err(exists(name)));
+    }
+    DockerEngine::of(engine).relay(request).await.map(Ok)
+}
+
+fn exists(name: &str) -> EngineError {
+    EngineError::conflict(format_args!("network with name {name} already exists"))
+}
+
 /// `DELETE /networks/{id}`.
-pub(crate) async fn remove(engine: &impl Engine, text: &str) -> Answer {
+pub(crate) async fn remove(engine: &impl Engine, text: &str, request: &Request) -> Answer {
+    match relay(engine, text, request).await {
+        Ok(Some(reply)) => Ok(reply),
+        Ok(None) => own_remove(engine, text).await,
+        Err(why) => unless_unreached(own_remove(engine, text).await, &why),
+    }
+}
+
+async fn own_remove(engine: &impl Engine, text: &str) -> Answer {
     if PREDEFINED.contains(&text) {
         return Err(EngineError::forbidden(format_args!(
             "{text} is a pre-defined network and cannot be removed"
@@ -248,9 +359,23 @@ pub(crate) async fn prune(engine: &impl Engine, request: &Request) -> Answer {
     for text in filters.values("until") {
         until = moment::parse(text, now).map_err(EngineError::invalid)?;
     }
-    if engine.replica().is_none() {
-        return found(&json!({ "NetworksDeleted": null }));
+    let mut removed = Vec::new();
+    if engine.replica().is_some() {
+        removed = own_prune(engine, &filters, until).await?;
     }
+    if let Some(said) = DockerEngine::of(engine).says(request).await {
+        removed = merge::pruned(removed, &said);
+    }
+    let removed = (!removed.is_empty()).then_some(removed);
+    found(&json!({ "NetworksDeleted": removed }))
+}
+
+/// The names of those that are gone.
+async fn own_prune(
+    engine: &impl Engine,
+    filters: &Filters,
+    until: Option<Timestamp>,
+) -> Result<Vec<String>, EngineError> {
     let replica = replica(engine)?;
     let view = view(engine).await?;
     let is_pruned = |network: &&Arc<Network>| {
@@ -268,20 +393,23 @@ pub(crate) async fn prune(engine: &impl Engine, request: &Request) -> Answer {
     for network in view.networks().filter(is_pruned) {
         // One that came into use meanwhile stays.
         match release_all(&replica, network.id, Instant::now()).await {
-            Ok(()) => removed.push(network.name()),
+            Ok(()) => removed.push(network.name().to_owned()),
             Err(error) => tracing::debug!(network = network.name(), %error, "a network is not pruned"),
         }
     }
-    let removed = (!removed.is_empty()).then_some(removed);
-    found(&json!({ "NetworksDeleted": removed }))
+    Ok(removed)
 }
 
-/// `POST /networks/{id}/connect` and `disconnect`: containers are none of the managers'.
-pub(crate) fn connect(text: &str) -> Reply {
-    crate::reply::error(&EngineError::not_implemented(format_args!(
-        "network {text}: this engine has no containers to connect or disconnect; its services' tasks are on the \
-         networks of the service's spec"
-    )))
+/// `POST /networks/{id}/connect` and `disconnect`: of the engine's networks and containers.
+pub(crate) async fn connect(engine: &impl Engine, text: &str, request: &Request) -> Answer {
+    match relay(engine, text, request).await {
+        Ok(Some(reply)) => Ok(reply),
+        Ok(None) => Err(EngineError::not_implemented(format_args!(
+            "network {text}: containers cannot be connected to networks of the cluster or disconnected from them; the \
+             services' tasks are on the networks of the service's spec"
+        ))),
+        Err(why) => Err((&why).into()),
+    }
 }
 
 #[cfg(test)]

@@ -8,19 +8,31 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Frame;
 use serde::Serialize;
-use std::convert::Infallible;
+use std::io;
 
-/// The body of an answer.
-pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+/// The body of an answer, or of a request to the node's Docker Engine. Where it fails it is cut short.
+pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// An answer.
 pub(crate) type Reply = Response<Body>;
 
 /// An answer, or why there is none.
 pub(crate) type Answer = Result<Reply, EngineError>;
 
+/// A body that is there at once.
+pub(crate) fn collected(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
+}
+
+/// A body of nothing.
+pub(crate) fn no_body() -> Body {
+    collected(Bytes::new())
+}
+
 /// An answer of bytes.
 pub(crate) fn bytes(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(Full::new(body.into()).boxed_unsync());
+    let mut reply = Response::new(collected(body));
     *reply.status_mut() = status;
     reply
         .headers_mut()
@@ -48,7 +60,7 @@ pub(crate) fn created(value: &impl Serialize) -> Answer {
 
 /// An answer without a body.
 pub(crate) fn empty(status: StatusCode) -> Reply {
-    let mut reply = Response::new(Full::new(Bytes::new()).boxed_unsync());
+    let mut reply = Response::new(no_body());
     *reply.status_mut() = status;
     reply
 }

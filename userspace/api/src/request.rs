@@ -3,7 +3,7 @@
 use crate::EngineError;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, Uri, header};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
@@ -24,11 +24,15 @@ impl std::fmt::Display for Minor {
     }
 }
 
-/// A request whose body has been read.
-#[derive(Debug)]
+/// A request, and its body once that has been read.
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: Method,
     pub(crate) version: Minor,
+    /// Whether the path names the version.
+    pub(crate) names_version: bool,
+    /// As it was sent.
+    pub(crate) uri: Uri,
     /// The path's parts, decoded, without the version.
     pub(crate) path: Vec<String>,
     pub(crate) query: Query,
@@ -41,21 +45,48 @@ impl Request {
     ///
     /// # Errors
     /// The path names a version that is not served.
-    pub(crate) fn new(head: Parts, body: Bytes) -> Result<Self, EngineError> {
+    pub(crate) fn head(head: Parts) -> Result<Self, EngineError> {
         let mut path = parts(head.uri.path());
-        let mut version = API_VERSION;
-        if let Some(named) = path.first().and_then(|first| version_of(first)) {
-            version = supported(&named)?;
+        let named = path.first().and_then(|first| version_of(first));
+        let version = named.as_ref().map_or(Ok(API_VERSION), supported)?;
+        if named.is_some() {
             path.remove(0);
         }
         Ok(Self {
             method: head.method,
             version,
+            names_version: named.is_some(),
             path,
             query: Query::parse(head.uri.query().unwrap_or_default()),
+            uri: head.uri,
             headers: head.headers,
-            body,
+            body: Bytes::new(),
         })
+    }
+
+    pub(crate) fn with_body(self, body: Bytes) -> Self {
+        Self { body, ..self }
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    pub(crate) fn body(&self) -> Bytes {
+        self.body.clone()
+    }
+
+    /// Has the query, as it is passed on, say this of a name.
+    pub(crate) fn set_query(&mut self, name: &str, value: &str) {
+        self.query.0.retain(|(found, _)| found != name);
+        self.query.0.push((name.to_owned(), value.to_owned()));
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(&self.query.0)
+            .finish();
+        // A path that was read and a query that is encoded are a URI.
+        if let Ok(uri) = format!("{}?{query}", self.uri.path()).parse() {
+            self.uri = uri;
+        }
     }
 
     /// Whether a header says something.
@@ -127,7 +158,7 @@ fn supported((named, major, minor): &(String, u64, u64)) -> Result<Minor, Engine
 }
 
 /// What follows a path's question mark.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
@@ -169,7 +200,7 @@ mod tests {
 
     fn request(uri: &str) -> Result<Request, EngineError> {
         let (head, ()) = http::Request::get(uri).body(()).unwrap().into_parts();
-        Request::new(head, Bytes::new())
+        Request::head(head)
     }
 
     #[test]
@@ -203,6 +234,14 @@ mod tests {
             assert!(error.message.contains(says), "{uri}: {error}");
             assert_eq!(error.kind, crate::ErrorKind::Invalid);
         }
+    }
+
+    #[test]
+    fn a_query_is_changed_in_one_name_only() {
+        let mut changed = request("/v1.41/events?filters=%7B%7D&since=1&until=9").unwrap();
+        changed.set_query("since", "7.5");
+        assert_eq!(changed.uri, "/v1.41/events?filters=%7B%7D&until=9&since=7.5");
+        assert_eq!(changed.query.get("since"), "7.5");
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! Which route answers a request.
 
-use crate::reply::{Answer, Reply, found};
+use crate::reply::{Answer, Reply};
 use crate::request::Request;
 use crate::secrets::{self, Kept};
 use crate::{Engine, EngineError, events, logs, networks, nodes, services, swarm, system, tasks};
 use essaim_objects::{Config, Secret};
 use http::Method;
-use serde_json::json;
 
-/// Answers a request.
+/// Answers a request that is not for the node's Docker Engine alone.
 pub(crate) async fn answer<E: Engine>(engine: &E, request: &Request) -> Reply {
     let path: Vec<&str> = request.path.iter().map(String::as_str).collect();
+    let is_get = request.method == Method::GET;
     let answer = match path.as_slice() {
         ["_ping"] if matches!(request.method, Method::GET | Method::HEAD) => {
-            Ok(system::ping(engine, &request.method))
+            Ok(system::ping(engine, &request.method).await)
         }
         ["swarm", rest @ ..] => swarm_route(engine, request, rest).await,
         ["nodes", rest @ ..] => nodes_route(engine, request, rest).await,
@@ -22,7 +22,13 @@ pub(crate) async fn answer<E: Engine>(engine: &E, request: &Request) -> Reply {
         ["secrets", rest @ ..] => kept_route::<Secret>(engine, request, rest).await,
         ["configs", rest @ ..] => kept_route::<Config>(engine, request, rest).await,
         ["networks", rest @ ..] => networks_route(engine, request, rest).await,
-        rest => engine_route(engine, request, rest),
+        ["version"] if is_get => system::version(engine, request).await,
+        ["info"] if is_get => system::info(engine, request).await,
+        ["events"] if is_get => events::follow(engine, request).await,
+        ["distribution", name, "json"] if is_get => Err(EngineError::not_found(format_args!(
+            "no registry is asked about {name}: it is the node itself"
+        ))),
+        _ => Err(no_page()),
     };
     answer.unwrap_or_else(|error| crate::reply::error(&error))
 }
@@ -92,45 +98,8 @@ async fn networks_route(engine: &impl Engine, request: &Request, path: &[&str]) 
         ("POST", ["create"]) => networks::create(engine, request).await,
         ("POST", ["prune"]) => networks::prune(engine, request).await,
         ("GET", [id]) => networks::inspect(engine, id, request).await,
-        ("DELETE", [id]) => networks::remove(engine, id).await,
-        ("POST", [id, "connect" | "disconnect"]) => Ok(networks::connect(id)),
+        ("DELETE", [id]) => networks::remove(engine, id, request).await,
+        ("POST", [id, "connect" | "disconnect"]) => networks::connect(engine, id, request).await,
         _ => Err(no_page()),
     }
-}
-
-/// What is asked of an engine that keeps containers, images and volumes: it has none.
-fn engine_route<E: Engine>(engine: &E, request: &Request, path: &[&str]) -> Answer {
-    match path {
-        [
-            kind @ ("containers" | "images" | "volumes" | "exec" | "build" | "commit" | "plugins"),
-            ..,
-        ] if request.method != Method::GET => Err(not_kept(kind)),
-        _ if request.method != Method::GET => Err(no_page()),
-        ["version"] => system::version(engine),
-        ["info"] => system::info(engine),
-        ["events"] => events::follow(engine, request),
-        ["containers" | "images", "json"] | ["plugins"] => found(&json!([])),
-        ["volumes"] => found(&json!({ "Volumes": [], "Warnings": null })),
-        ["containers", id, "json"] => Err(EngineError::not_found(format_args!("No such container: {id}"))),
-        ["images", name @ .., "json"] if !name.is_empty() => Err(EngineError::not_found(format_args!(
-            "No such image: {}",
-            name.join("/")
-        ))),
-        ["volumes", name] => Err(EngineError::not_found(format_args!("get {name}: no such volume"))),
-        ["distribution", name @ .., "json"] if !name.is_empty() => Err(EngineError::not_found(format_args!(
-            "no registry is asked about {}: each node has images of its own",
-            name.join("/")
-        ))),
-        ["system", "df"] => found(&json!({
-            "LayersSize": 0, "Images": [], "Containers": [], "Volumes": [], "BuildCache": [],
-        })),
-        [kind @ ("containers" | "images" | "volumes" | "plugins"), _, ..] => Err(not_kept(kind)),
-        _ => Err(no_page()),
-    }
-}
-
-fn not_kept(what: &str) -> EngineError {
-    EngineError::not_implemented(format_args!(
-        "/{what} is not served: this engine runs the tasks of services only"
-    ))
 }

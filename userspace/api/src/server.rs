@@ -1,10 +1,12 @@
 //! Connections: one task each, kept alive, with limits on what a client may keep busy.
 
+use crate::passthrough::{self, DockerEngine, Tunnel};
 use crate::reply::{Body, Reply, empty, error};
 use crate::request::Request;
 use crate::{Engine, EngineError, ErrorKind, route, system};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::unfold;
 use http_body_util::{BodyExt, BodyStream, StreamBody};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -14,7 +16,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -128,55 +130,124 @@ async fn connection_of<E: Engine>(
 ) {
     let mut stop = stopped.clone();
     let head_within = limits.patience.head;
+    // What the connection becomes after its last answer.
+    let becomes = Arc::new(Mutex::new(None));
+    let tunnel = becomes.clone();
     let service = service_fn(move |request| {
         let (engine, stopped, limits) = (engine.clone(), stopped.clone(), limits.clone());
-        async move { Ok::<_, Infallible>(reply(&engine, request, stopped, &limits).await) }
+        let becomes = becomes.clone();
+        async move {
+            let (reply, tunnel) = reply(&engine, request, stopped, &limits).await;
+            if tunnel.is_some() {
+                *becomes.lock().unwrap_or_else(PoisonError::into_inner) = tunnel;
+            }
+            Ok::<_, Infallible>(reply)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_within)
-        .serve_connection(TokioIo::new(connection), service);
+        .serve_connection(TokioIo::new(connection), service)
+        .with_upgrades();
     let mut connection = pin!(connection);
+    // An error is the sender's end, which is a stop, too.
+    let mut stops = pin!(async { drop(stop.wait_for(|stops| *stops).await) });
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        // An error is the sender's end, which is a stop, too.
-        () = async { drop(stop.wait_for(|stops| *stops).await) } => {
+        () = stops.as_mut() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+            return;
         }
     };
     if let Err(error) = ended {
         // Clients that go away or are too slow are no matter of the operator's.
         tracing::debug!(%error, "a connection ended early");
+        return;
+    }
+    let tunnel: Option<Tunnel> = tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(tunnel) = tunnel {
+        tokio::select! {
+            () = tunnel.run() => {}
+            () = stops => {}
+        }
     }
 }
 
-/// Reads and answers a request.
+/// Reads and answers a request; and what the connection becomes after the answer.
 async fn reply<E: Engine>(
     engine: &E,
-    request: http::Request<Incoming>,
+    mut request: http::Request<Incoming>,
     stopped: watch::Receiver<bool>,
     limits: &Limits,
-) -> Reply {
+) -> (Reply, Option<Tunnel>) {
+    let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let (method, path) = (head.method.clone(), head.uri.path().to_owned());
-    let mut reply = match body_of(body, limits).await {
-        // Its room is given back when the request is answered.
-        Ok((body, _room)) => match Request::new(head, body) {
-            Ok(request) => route::answer(engine, &request).await,
-            Err(refused) => error(&refused),
+    let mut tunnel = None;
+    let request = Request::head(head).and_then(|request| {
+        if passthrough::came_through_us(request.headers()) {
+            return Err(looped());
+        }
+        Ok(request)
+    });
+    let mut reply = match request {
+        Err(refused) => refuse(body, limits, &refused).await,
+        Ok(request) if passthrough::is_the_engines(&request.path) => {
+            let docker = DockerEngine::of(engine);
+            match docker.open(&request).await {
+                Ok(link) => match link.pass(&request, body, upgrade).await {
+                    Ok((reply, becomes)) => {
+                        tunnel = becomes;
+                        reply.map(|body| cut_with(body, stopped))
+                    }
+                    Err(why) => closing(error(&(&why).into())),
+                },
+                Err(why) => refuse(body, limits, &passthrough::without(&request, &why)).await,
+            }
+        }
+        Ok(request) => match body_of(body, limits).await {
+            // Its room is given back when the request is answered.
+            Ok((body, _room)) => {
+                let reply = route::answer(engine, &request.with_body(body)).await;
+                reply.map(|body| ending_with(body, stopped))
+            }
+            Err(refused) => refused.into(),
         },
-        Err(BodyError::Refused(refused)) => closing(error(&refused)),
-        Err(BodyError::TooSlow) => closing(empty(http::StatusCode::REQUEST_TIMEOUT)),
     };
     system::add_headers(reply.headers_mut(), &engine.local().version);
     tracing::debug!(%method, path, status = reply.status().as_u16(), "answered");
-    reply.map(|body| ending_with(body, stopped))
+    (reply, tunnel)
+}
+
+/// Refuses a request once its body has come: who sends one may not look at the answer before.
+async fn refuse(body: Incoming, limits: &Limits, why: &EngineError) -> Reply {
+    match body_of(body, limits).await {
+        Ok(_) => error(why),
+        Err(refused) => refused.into(),
+    }
+}
+
+fn looped() -> EngineError {
+    EngineError::unavailable(
+        "the request came through such an API already: what is named as the node's Docker Engine is an Essaim node's API",
+    )
 }
 
 enum BodyError {
     Refused(EngineError),
     TooSlow,
+}
+
+impl From<BodyError> for Reply {
+    fn from(why: BodyError) -> Self {
+        closing(match why {
+            BodyError::Refused(refused) => error(&refused),
+            BodyError::TooSlow => empty(http::StatusCode::REQUEST_TIMEOUT),
+        })
+    }
 }
 
 async fn body_of(body: Incoming, limits: &Limits) -> Result<(Bytes, OwnedSemaphorePermit), BodyError> {
@@ -235,14 +306,30 @@ fn closing(mut reply: Reply) -> Reply {
 }
 
 /// A stream ends when the server stops; other bodies are there at once and stay whole.
-fn ending_with(body: Body, mut stopped: watch::Receiver<bool>) -> Body {
+fn ending_with(body: Body, stopped: watch::Receiver<bool>) -> Body {
     if body.size_hint().exact().is_some() {
         return body;
     }
-    let stop = async move {
-        let _ = stopped.wait_for(|stops| *stops).await;
-    };
-    StreamBody::new(BodyStream::new(body).take_until(Box::pin(stop))).boxed_unsync()
+    StreamBody::new(BodyStream::new(body).take_until(stop(stopped))).boxed_unsync()
+}
+
+/// What is passed on is cut when the server stops, so that nobody takes it for the whole.
+fn cut_with(body: Body, stopped: watch::Receiver<bool>) -> Body {
+    if body.size_hint().exact().is_some() {
+        return body;
+    }
+    let pieces = unfold(Some((body, stop(stopped))), |state| async move {
+        let (mut body, mut stop) = state?;
+        tokio::select! {
+            frame = body.frame() => Some((frame?, Some((body, stop)))),
+            () = &mut stop => Some((Err(io::Error::other("the server stops")), None)),
+        }
+    });
+    StreamBody::new(pieces).boxed_unsync()
+}
+
+fn stop(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> + Send + Unpin {
+    Box::pin(async move { drop(stopped.wait_for(|stops| *stops).await) })
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
-//! The engine itself: `/_ping`, `/version`, `/info`.
+//! The node itself: `/_ping`, `/version`, `/info`.
 
+use crate::passthrough::{DockerEngine, left_out, merge};
 use crate::reply::{Answer, Reply, bytes, found};
-use crate::request::{API_VERSION, LEAST_VERSION};
+use crate::request::{API_VERSION, LEAST_VERSION, Request};
 use crate::{Engine, EngineError, Local, LocalState, shape};
 use essaim_objects::Timestamp;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
-/// `GET /_ping`, `HEAD /_ping`.
-pub(crate) fn ping(engine: &impl Engine, method: &Method) -> Reply {
+/// Says by which builder the docker CLI builds.
+const BUILDER: HeaderName = HeaderName::from_static("builder-version");
+
+/// `GET /_ping`, `HEAD /_ping`. How images are built is the Docker Engine's to say.
+pub(crate) async fn ping(engine: &impl Engine, method: &Method) -> Reply {
     let body = if method == Method::HEAD { "" } else { "OK" };
     let mut reply = bytes(StatusCode::OK, "text/plain; charset=utf-8", body);
     let local = engine.local();
@@ -20,11 +24,19 @@ pub(crate) fn ping(engine: &impl Engine, method: &Method) -> Reply {
     let headers = reply.headers_mut();
     for (name, value) in [
         (HeaderName::from_static("swarm"), swarm),
-        (HeaderName::from_static("builder-version"), "1"),
+        (BUILDER, "1"),
         (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
         (header::PRAGMA, "no-cache"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    match DockerEngine::of(engine).ping().await {
+        Ok(said) => {
+            if let Some(builder) = said.get(BUILDER) {
+                headers.insert(BUILDER, builder.clone());
+            }
+        }
+        Err(why) => left_out(&why),
     }
     reply
 }
@@ -60,11 +72,19 @@ fn go_architecture(architecture: &str) -> &str {
 }
 
 /// `GET /version`.
-pub(crate) fn version(engine: &impl Engine) -> Answer {
+pub(crate) async fn version(engine: &impl Engine, request: &Request) -> Answer {
+    let own = own_version(engine);
+    match DockerEngine::of(engine).says(request).await {
+        Some(said) => found(&merge::version(own, said)),
+        None => found(&own),
+    }
+}
+
+fn own_version(engine: &impl Engine) -> Value {
     let local = engine.local();
     let architecture = go_architecture(local.platform.architecture.as_deref().unwrap_or_default());
     let os = local.platform.os.as_deref().unwrap_or("linux");
-    found(&json!({
+    json!({
         "Platform": { "Name": "Essaim" },
         "Components": [{
             "Name": "Engine",
@@ -90,11 +110,19 @@ pub(crate) fn version(engine: &impl Engine) -> Answer {
         "Arch": architecture,
         "KernelVersion": local.kernel_version,
         "BuildTime": "",
-    }))
+    })
 }
 
 /// `GET /info`.
-pub(crate) fn info(engine: &impl Engine) -> Answer {
+pub(crate) async fn info(engine: &impl Engine, request: &Request) -> Answer {
+    let own = own_info(engine)?;
+    match DockerEngine::of(engine).says(request).await {
+        Some(said) => found(&merge::info(own, said)),
+        None => found(&own),
+    }
+}
+
+fn own_info(engine: &impl Engine) -> Result<Value, EngineError> {
     let local = engine.local();
     let processors = local.resources.nano_cpus.unwrap_or_default() / 1_000_000_000;
     let swarm = swarm(engine, &local)?;
@@ -118,10 +146,10 @@ pub(crate) fn info(engine: &impl Engine) -> Answer {
     if let (Some(info), Value::Object(own)) = (info.as_object_mut(), own) {
         info.extend(own);
     }
-    found(&info)
+    Ok(info)
 }
 
-/// The members of `/info` that clients expect of an engine with containers.
+/// The members of `/info` that clients expect, and a Docker Engine says; here for a node that has none.
 fn what_is_not_kept() -> Value {
     const NONE: &[&str] = &[
         "Containers",

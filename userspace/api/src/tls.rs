@@ -5,6 +5,7 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -104,6 +105,11 @@ fn certificates(what: &'static str, path: &PathBuf) -> Result<Vec<CertificateDer
     Ok(found)
 }
 
+/// How long a connection may be silent until it is probed.
+const PROBE_AFTER: Duration = Duration::from_secs(30);
+/// How often it is probed then.
+const PROBE_EACH: Duration = Duration::from_secs(10);
+
 /// A TCP socket that only lets clients in that show a certificate.
 ///
 /// The files are read once: a renewed certificate counts from the next start on.
@@ -138,6 +144,13 @@ impl TlsSocket {
     }
 
     fn greet(&mut self, connection: TcpStream, from: SocketAddr) {
+        // A client whose machine is gone would keep its place: a stream may be silent for hours.
+        let keepalive = TcpKeepalive::new()
+            .with_time(PROBE_AFTER)
+            .with_interval(PROBE_EACH);
+        if let Err(error) = SockRef::from(&connection).set_tcp_keepalive(&keepalive) {
+            tracing::debug!(%from, %error, "a connection is not probed");
+        }
         let handshake = self.acceptor.accept(connection);
         self.handshakes.spawn(async move {
             match timeout(HANDSHAKE_WITHIN, handshake).await {

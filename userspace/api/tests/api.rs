@@ -14,6 +14,8 @@ mod against_a_model;
 mod networks;
 #[path = "api/nodes.rs"]
 mod nodes;
+#[path = "api/passthrough.rs"]
+mod passthrough;
 #[path = "api/secrets.rs"]
 mod secrets;
 #[path = "api/server.rs"]

@@ -308,10 +308,13 @@ async fn network_secret_and_config_commands() {
         )
         .await;
     docker
-        .fails("network create mine", "plugin \"bridge\" not found")
+        .fails(
+            "network create mine",
+            "a network of driver \"bridge\" is of one node",
+        )
         .await;
     docker
-        .fails("network connect back c", "no containers to connect")
+        .fails("network connect back c", "containers cannot be connected")
         .await;
     assert!(docker.ok("network prune -f").await.contains("back"));
     std::fs::write(docker.home.path().join("data"), "s3cr3t").unwrap();

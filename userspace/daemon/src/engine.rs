@@ -56,6 +56,7 @@ impl Engine for Daemon {
             operating_system: self.machine.operating_system.clone(),
             kernel_version: self.machine.kernel_version.clone(),
             state_dir: self.options.data_dir.display().to_string(),
+            docker_socket: self.options.docker_socket.clone(),
         }
     }
 

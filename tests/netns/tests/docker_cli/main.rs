@@ -1,7 +1,8 @@
 //! Every command line of docker's swarm mode, typed as its users type it, with the unmodified docker CLI against a
 //! cluster: `docs/compatibility.md` has the result, a row for each feature.
 //!
-//! The CLI is Debian's (`docker.io`), or the program that `ESSAIM_TEST_DOCKER` names; no daemon of docker's is asked.
+//! The CLI is Debian's (`docker.io`), or the program that `ESSAIM_TEST_DOCKER` names. A daemon of docker's is only there where a
+//! node has a Docker Engine of its own (`engine.rs`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,6 +18,7 @@
 mod cluster;
 mod containers;
 mod data;
+mod engine;
 mod networks;
 mod nodes;
 mod ports;

@@ -95,20 +95,19 @@ fn networks_are_made_with_their_options_and_tasks_meet_on_them() {
         "{sixth:?}"
     );
 
-    // Row 16: the network can be made; containers are not there.
+    // Row 16: the network can be made; without a Docker Engine there are no containers.
     docker.ok("n1", "docker network create -d overlay --attachable open");
     docker.says("n1", &inspect(".Attachable", "open"), "true");
     let ran = docker.shell("n1", "docker run --rm --network open busybox true");
     assert_eq!(ran.status.code(), Some(125), "{ran:?}");
     assert!(
-        ran.stderr
-            .contains("/containers is not served: this engine runs the tasks of services only"),
+        ran.stderr.contains("this node has no Docker Engine at "),
         "{ran:?}"
     );
     docker.refused(
         "n1",
         "docker network connect open box",
-        "this engine has no containers to connect",
+        "containers cannot be connected to networks of the cluster",
     );
 
     // Row 17.
@@ -297,7 +296,11 @@ fn the_ingress_network_is_replaced_and_configuration_is_shared() {
         "docker network create -d bridge --scope swarm local",
         "plugin \"bridge\" not found",
     );
-    docker.refused("n1", "docker network create local", "plugin \"bridge\" not found");
+    docker.refused(
+        "n1",
+        "docker network create local",
+        "a network of driver \"bridge\" is of one node: this node has no Docker Engine",
+    );
 }
 
 #[test]

@@ -95,6 +95,11 @@ async fn what_makes_no_network_is_refused() {
         ),
         (
             of("x", json!({"Driver": "bridge"})),
+            501,
+            "a network of driver \"bridge\" is of one node: this node has no Docker Engine",
+        ),
+        (
+            of("x", json!({"Driver": "bridge", "Scope": "swarm"})),
             404,
             "plugin \"bridge\" not found",
         ),
@@ -127,11 +132,11 @@ async fn what_makes_no_network_is_refused() {
     client
         .post("/networks/back/connect", &json!({"Container": "c"}))
         .await
-        .fails(501, "no containers to connect");
+        .fails(501, "containers cannot be connected");
     client
         .post("/networks/back/disconnect", &json!({"Container": "c"}))
         .await
-        .fails(501, "no containers");
+        .fails(501, "containers cannot be");
     client
         .delete("/networks/host")
         .await
@@ -150,7 +155,7 @@ async fn what_only_holds_configuration_has_no_driver() {
     client
         .post("/networks/create", &macvlan)
         .await
-        .fails(404, "plugin \"macvlan\" not found");
+        .fails(501, "a network of driver \"macvlan\" is of one node");
     let built = json!({"Name": "built", "Driver": "overlay", "ConfigFrom": {"Network": "plan"}});
     client.post("/networks/create", &built).await.ok();
     let shown = client.get("/networks/built").await.ok();

@@ -17,7 +17,6 @@ async fn what_is_no_route_is_not_found() {
         ("DELETE", "/services"),
         ("GET", "/services/a/b/c"),
         ("HEAD", "/info"),
-        ("POST", "/system/df"),
         ("GET", "/swarm/nodes"),
     ] {
         let answer = client.send(method, uri, "").await;
@@ -34,31 +33,6 @@ async fn what_is_no_route_is_not_found() {
         .get("/v1.99/services")
         .await
         .fails(400, "client version 1.99 is too new");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_engines_keep_besides_is_empty() {
-    let (_server, mut client) = Server::manager().await;
-    assert_eq!(client.get("/containers/json").await.ok(), json!([]));
-    assert_eq!(client.get("/images/json").await.ok(), json!([]));
-    assert_eq!(client.get("/plugins").await.ok(), json!([]));
-    assert_eq!(
-        client.get("/volumes").await.ok(),
-        json!({"Volumes": [], "Warnings": null})
-    );
-    client
-        .get("/containers/x/json")
-        .await
-        .fails(404, "No such container: x");
-    client
-        .get("/images/a/b:1/json")
-        .await
-        .fails(404, "No such image: a/b:1");
-    client.get("/volumes/x").await.fails(404, "get x: no such volume");
-    client
-        .get("/distribution/a/b:1/json")
-        .await
-        .fails(404, "no registry is asked about a/b:1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,6 +62,7 @@ impl TestEngine {
             operating_system: "Debian GNU/Linux 12".to_owned(),
             kernel_version: "6.18".to_owned(),
             state_dir: "/var/lib/essaim".to_owned(),
+            docker_socket: "/nonexistent/docker.sock".into(),
             ..Local::default()
         };
         engine
