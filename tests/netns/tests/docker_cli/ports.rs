@@ -77,7 +77,7 @@ fn ports_are_published_and_changed_while_they_are_used() {
         "{} requests while ports came and went, {} failed",
         report.ok, report.failed
     );
-    assert!(report.ok > 10 && report.failed == 0, "{:?}", report.failures);
+    assert!(report.ok > 0 && report.failed == 0, "{:?}", report.failures);
     // The CLI removes by the target port, so both of it.
     docker.ok("n1", "docker service update --detach --publish-rm 80 web");
     for node in NODES {
