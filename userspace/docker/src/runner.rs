@@ -223,7 +223,7 @@ impl Inner {
             if state != TaskState::Prepared {
                 return Ok(state);
             }
-            if let Err(error) = self.make(&task, &spec).await {
+            if let Err(error) = Box::pin(self.make(&task, &spec)).await {
                 if let Err(left) = self.unmake(&task.id, &task.dirs, &spec.netns, true).await {
                     tracing::warn!(
                         task = %id,
@@ -251,7 +251,7 @@ impl Inner {
         let sandbox = sandbox_name(task.id.as_str());
         let found = match self.inspect(&sandbox).await? {
             Some(found) => found,
-            None => self.make_sandbox(&sandbox, spec).await?,
+            None => Box::pin(self.make_sandbox(&sandbox, spec)).await?,
         };
         let found = match pid(&found) {
             Some(_) => found,
@@ -267,7 +267,7 @@ impl Inner {
             let mut body = spec.container.clone();
             let host = body.host_config.get_or_insert_default();
             task.dirs.add_mounts(spec, host);
-            self.create(&spec.name, body).await?;
+            Box::pin(self.create(&spec.name, body)).await?;
         }
         let dirs = task.dirs.clone();
         blocking(move || dirs::write(&dirs.prepared(), &true)).await
@@ -279,7 +279,7 @@ impl Inner {
         spec: &ContainerTask,
     ) -> Result<ContainerInspectResponse, RunnerError> {
         self.engine.have_sandbox_image().await?;
-        self.create(name, spec.sandbox.clone()).await?;
+        Box::pin(self.create(name, spec.sandbox.clone())).await?;
         Ok(self.start_container(name).await?)
     }
 
@@ -771,7 +771,7 @@ impl Runner for DockerRunner {
     async fn prepare(&self, task: &TaskId, spec: ContainerTask) -> Result<TaskState, RunnerError> {
         let (inner, task) = (Arc::clone(&self.inner), task.clone());
         // Nothing is left half made where the caller is gone.
-        let prepared = tokio::spawn(async move { inner.prepare(&task, spec).await });
+        let prepared = tokio::spawn(async move { Box::pin(inner.prepare(&task, spec)).await });
         prepared.await.map_err(RunnerError::Panicked)?
     }
 
