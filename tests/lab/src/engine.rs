@@ -6,6 +6,7 @@ use crate::run::run_here;
 use crate::spawn::{self, Room};
 use crate::wait::eventually;
 use anyhow::{Context as _, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ const APPLETS: [&str; 22] = [
 /// seen by itself only, and goes with its last process.
 #[derive(Debug)]
 pub struct Engine {
+    /// What is mounted in here the engine sees, too, as it does where systemd has made all mounts shared.
+    shared: PathBuf,
     child: Child,
     socket: PathBuf,
     folder: PathBuf,
@@ -59,14 +62,39 @@ impl Cluster {
         let inside = group.strip_prefix(cgroup::mount_point()?)?;
         let mut groups = vec![group.clone()];
         groups.extend(cgroup::others().iter().map(|hierarchy| hierarchy.join(inside)));
+        let shared = self.state_dir(node);
+        share(&shared)?;
+        let child = self.start_engine(node, &folder)?;
+        let engine = Engine {
+            shared,
+            child,
+            socket,
+            folder,
+            groups,
+        };
+        engine.prepare().with_context(|| {
+            let log = fs::read_to_string(engine.folder.join("log")).unwrap_or_default();
+            format!("engine of {node}:\n{log}")
+        })?;
+        Ok(engine)
+    }
+
+    fn start_engine(&self, node: &str, folder: &Path) -> anyhow::Result<Child> {
+        let group = self.cgroup(node)?.join("engine");
+        let inside = group.strip_prefix(cgroup::mount_point()?)?;
+        let socket = self.docker_socket(node);
         let room = Room {
             netns: self.netns(node),
             cgroup: group.join("own"),
             resolv_conf: None,
         };
         let log_file = folder.join("log");
-        let log = File::create(&log_file).context("failed to make the engine's log")?;
-        let child = spawn::command(&room, "unshare")?
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(log_file)
+            .context("failed to make the engine's log")?;
+        spawn::command(&room, "unshare")?
             .args(["--mount", "--propagation", "slave", "dockerd"])
             .arg("--host")
             .arg(format!("unix://{}", socket.display()))
@@ -84,18 +112,7 @@ impl Cluster {
             .stdout(log.try_clone().context("failed to share a log")?)
             .stderr(log)
             .spawn()
-            .context("failed to start unshare (package util-linux)")?;
-        let engine = Engine {
-            child,
-            socket,
-            folder,
-            groups,
-        };
-        engine.prepare().with_context(|| {
-            let log = fs::read_to_string(&log_file).unwrap_or_default();
-            format!("engine of {node}:\n{log}")
-        })?;
-        Ok(engine)
+            .context("failed to start unshare (package util-linux)")
     }
 }
 
@@ -146,6 +163,8 @@ impl Engine {
         for group in &self.groups {
             eventually(END_DEADLINE, "the engine's groups go", || cgroup::remove(group))?;
         }
+        umount2(&self.shared, MntFlags::MNT_DETACH)
+            .with_context(|| format!("failed to unmount {}", self.shared.display()))?;
         eventually(
             END_DEADLINE,
             "the engine's folder goes",
@@ -155,6 +174,14 @@ impl Engine {
             },
         )
     }
+}
+
+/// Makes a mount of a folder, which passes on what is mounted in it.
+fn share(folder: &Path) -> anyhow::Result<()> {
+    const NONE: Option<&str> = None;
+    mount(Some(folder), folder, NONE, MsFlags::MS_BIND, NONE)
+        .and_then(|()| mount(NONE, folder, NONE, MsFlags::MS_SHARED, NONE))
+        .with_context(|| format!("failed to share {}", folder.display()))
 }
 
 impl Drop for Engine {

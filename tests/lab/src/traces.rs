@@ -114,7 +114,11 @@ impl Prefix {
     /// The namespaces of the tasks that managers have placed, which bear no prefix: by what their runners keep of them.
     fn placed(&self) -> Vec<String> {
         let entries = |path: PathBuf| std::fs::read_dir(path).into_iter().flatten().flatten();
-        let tasks = entries(self.files()).flat_map(|node| entries(node.path().join("data/tasks")));
+        let kept = |node: std::fs::DirEntry| {
+            let of = |runner: &str| entries(node.path().join("data").join(runner));
+            of("tasks").chain(of("containers")).collect::<Vec<_>>()
+        };
+        let tasks = entries(self.files()).flat_map(kept);
         let names = tasks.filter_map(|task| Some(format!("es-{}", task.file_name().to_str()?)));
         names.filter(|name| netns::path(name).exists()).collect()
     }

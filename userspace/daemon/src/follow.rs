@@ -5,9 +5,10 @@ use crate::DaemonOptions;
 use crate::machine;
 use crate::plane::Plane;
 use essaim_ca::LiveIdentity;
+use essaim_docker::{DockerRunner, DockerRunnerConfig};
 use essaim_node::{LocalState, Node, Told};
-use essaim_runner::{ProcessRunner, ProcessRunnerConfig, RunnerError, ShimProgram};
-use essaim_worker::{Describe, Notice, WorkerOptions, run_worker, stop_all};
+use essaim_runner::{ProcessRunner, ProcessRunnerConfig, Runner as _, RunnerError, ShimProgram};
+use essaim_worker::{Describe, NodeRunner, Notice, WorkerOptions, run_worker, stop_all};
 use rustls::time_provider::DefaultTimeProvider;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -87,15 +88,24 @@ pub(crate) fn follow(
 
 fn runner(
     options: &DaemonOptions,
-) -> Result<(ProcessRunner, mpsc::Receiver<essaim_runner::TaskEvent>), RunnerError> {
+) -> Result<(NodeRunner, mpsc::Receiver<essaim_runner::TaskEvent>), RunnerError> {
     let (events, told) = mpsc::channel(EVENTS);
-    let config = ProcessRunnerConfig {
+    let processes = ProcessRunnerConfig {
         state_dir: tasks_dir(options),
         cgroup_parent: options.task_cgroup.clone(),
         hidden: vec![options.data_dir.clone(), options.state_dir.path().to_owned()],
         shim: ShimProgram::default(),
     };
-    Ok((ProcessRunner::new(config, events)?, told))
+    let containers = DockerRunnerConfig {
+        socket: options.docker_socket.clone(),
+        state_dir: options.data_dir.join("containers"),
+        run_dir: options.state_dir.path().join("containers"),
+        // Where the socket programs are the whole machine's, the engine's own group serves.
+        cgroup_parent: options.cgroup.is_some().then(|| options.task_cgroup.clone()),
+    };
+    let containers = DockerRunner::new(containers, events.clone())?;
+    let runner = NodeRunner::new(ProcessRunner::new(processes, events)?, containers);
+    Ok((runner, told))
 }
 
 fn tasks_dir(options: &DaemonOptions) -> PathBuf {
@@ -190,6 +200,7 @@ async fn leave(plane: &Plane, options: &Arc<DaemonOptions>) {
     }
     let stopped = async {
         let (runner, mut events) = runner(options)?;
+        runner.adopt().await?;
         let drain = async { while events.recv().await.is_some() {} };
         let (runner, dataplane) = (Arc::new(runner), Arc::new(plane.clone()));
         tokio::select! {

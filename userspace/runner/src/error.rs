@@ -42,6 +42,20 @@ pub enum RunnerError {
         /// Its end.
         record: ExitRecord,
     },
+    /// The engine could not run the task's container, which is the task's end.
+    #[error("{}", reason(record))]
+    Refused {
+        /// The task.
+        task: TaskId,
+        /// Its end.
+        record: ExitRecord,
+    },
+    /// The engine does not answer, or does not do what the task needs.
+    #[error("{message}")]
+    Engine {
+        /// What it says, or what became of it.
+        message: String,
+    },
     /// The runner no longer has the contents of the secrets and configs; the task stays prepared.
     #[error(
         "the contents of the secrets and configs of task {task} are gone with an earlier agent; prepare it again"
@@ -100,7 +114,8 @@ fn reason(record: &ExitRecord) -> &str {
 }
 
 impl RunnerError {
-    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    /// Something in a task's directory could not be read or written.
+    pub fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { doing, path, source }
     }

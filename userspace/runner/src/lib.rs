@@ -50,10 +50,10 @@ mod sys;
 pub use cgroup::{CgroupError, Stats};
 pub use error::RunnerError;
 pub use log::{LogError, LogQuery, LogRecord, LogStream};
-pub use netns::NetnsError;
+pub use netns::{NetnsError, hold as hold_netns, remove as remove_netns};
 pub use process::{LogFollower, ProcessRunner, ProcessRunnerConfig, ShimProgram};
 pub use protocol::ShimStatus;
-pub use record::{Exit, ExitRecord, StartRecord};
+pub use record::{Exit, ExitRecord, StartRecord, TaskHealth};
 pub use runner::{Adopted, Runner, TaskEvent, TaskState};
 pub use shim::shim_main;
 pub use spec::{

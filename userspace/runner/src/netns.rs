@@ -7,6 +7,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{FsType, statfs};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// Where the names are.
@@ -72,8 +73,35 @@ pub(crate) fn create(name: &str) -> Result<(), NetnsError> {
     result.map_err(failed("make the network namespace", &path))
 }
 
+/// Gives a namespace that somebody else has made a name in `/run/netns`; another one that has this name loses it.
+///
+/// # Errors
+/// [`NetnsError`]; the name may be gone.
+pub fn hold(name: &str, namespace: &Path) -> Result<(), NetnsError> {
+    let path = path(name);
+    let is_same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    let wanted = fs::metadata(namespace).map_err(failed("look at", namespace))?;
+    if is_namespace(&path) && fs::metadata(&path).is_ok_and(|held| is_same(held, wanted)) {
+        return Ok(());
+    }
+    remove(name)?;
+    fs::create_dir_all(NAMES).map_err(failed("make the directory of", &path))?;
+    fs::write(&path, "").map_err(failed("make", &path))?;
+    mount(
+        Some(namespace),
+        &path,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    )
+    .map_err(failed("name the network namespace", &path))
+}
+
 /// Removes a namespace's name; one that is absent is no error.
-pub(crate) fn remove(name: &str) -> Result<(), NetnsError> {
+///
+/// # Errors
+/// [`NetnsError`]; it may be tried again.
+pub fn remove(name: &str) -> Result<(), NetnsError> {
     let path = path(name);
     loop {
         match umount2(&path, MntFlags::MNT_DETACH) {

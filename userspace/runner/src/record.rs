@@ -64,10 +64,31 @@ pub struct ExitRecord {
 pub struct StartRecord {
     /// Its process, as the node numbers it; process 1 of its own PID namespace.
     pub pid: i32,
-    /// Its shim.
+    /// Its shim; of a container, what holds its network namespace.
     pub shim: i32,
     /// When it was let go.
     pub started: Timestamp,
+    /// What its engine calls its container, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// What its checks say, where the runner itself has them run; it then tells of each change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<TaskHealth>,
+}
+
+/// What a runner says of a task's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TaskHealth {
+    /// No check has passed yet, and too few have failed.
+    Starting,
+    /// The checks pass.
+    Healthy,
+    /// They have failed too often.
+    Unhealthy {
+        /// How many in a row.
+        failures: u32,
+    },
 }
 
 /// What a record's file holds; `None` where there is none.

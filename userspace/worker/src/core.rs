@@ -13,6 +13,7 @@ use crate::Word;
 use entry::Stage;
 use essaim_objects::{Config, ConfigId, Secret, SecretId, Task, TaskId, TaskState, TaskStatus};
 use essaim_protocol::{Assignment, AssignmentId, Assignments, Basis, TaskReport};
+use essaim_runner::TaskHealth;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -293,7 +294,7 @@ impl Core {
                     self.set(id, TaskState::Ready, "prepared", None, now);
                 }
             }
-            (Operation::Start, Ok(Done::Started(launch))) => self.started(id, launch, now),
+            (Operation::Start, Ok(Done::Started(launch))) => self.started(id, &launch, now),
             (Operation::Drain, _) => entry.is_drained = true,
             (Operation::Stop, Ok(Done::Ended(end))) => self.ended(id, &end, now),
             (Operation::Remove, Ok(_)) => entry.stage = Stage::Nothing,
@@ -322,12 +323,12 @@ impl Core {
         self.step(id, now);
     }
 
-    fn started(&mut self, id: TaskId, launch: Launch, now: Now) {
+    fn started(&mut self, id: TaskId, launch: &Launch, now: Now) {
         let Some(entry) = self.tasks.get_mut(&id) else {
             return;
         };
-        entry.launch = Some(launch);
-        entry.set_container(|container| container.pid = Some(launch.pid.into()));
+        entry.launch = Some(launch.clone());
+        entry.set_launched(launch);
         match entry.end.clone() {
             // It ended before its start was told.
             Some(end) if entry.stage == Stage::Ended => self.tell_end(id, &end, now),
@@ -339,17 +340,17 @@ impl Core {
     }
 
     /// It runs: from now on it is watched, or takes traffic.
-    fn launched(&mut self, id: TaskId, launch: Launch, was_healthy: bool, now: Now) {
+    fn launched(&mut self, id: TaskId, launch: &Launch, was_healthy: bool, now: Now) {
         let Some(entry) = self.tasks.get_mut(&id) else {
             return;
         };
-        entry.set_container(|container| container.pid = Some(launch.pid.into()));
-        let is_checked = entry.has_check();
-        if is_checked {
-            entry.is_watched = true;
+        entry.set_launched(launch);
+        let is_checked = launch.health.is_some() || entry.has_check();
+        entry.is_watched |= is_checked;
+        if is_checked && launch.health.is_none() {
             self.actions.push_back(Action::Watch {
                 task: id,
-                launch,
+                launch: launch.clone(),
                 was_healthy,
             });
         }
@@ -358,9 +359,24 @@ impl Core {
         } else {
             self.tell(id, Word::Starting);
         }
+        if let Some(health) = launch.health {
+            self.runner_health(id, health, now);
+        }
     }
 
-    fn running(&mut self, id: TaskId, launch: Launch, now: Now) {
+    /// What the checks say that a task's runner has run.
+    pub fn runner_health(&mut self, id: TaskId, health: TaskHealth, now: Now) {
+        match health {
+            TaskHealth::Starting => {}
+            TaskHealth::Healthy => self.health_changed(id, Ok(()), now),
+            TaskHealth::Unhealthy { failures } => {
+                let why = format!("{failures} checks in a row have failed");
+                self.health_changed(id, Err(why), now);
+            }
+        }
+    }
+
+    fn running(&mut self, id: TaskId, launch: &Launch, now: Now) {
         self.tell(id, Word::Running { pid: launch.pid });
         self.set(id, TaskState::Running, "started", None, now);
     }
@@ -418,8 +434,8 @@ impl Core {
         let Some(entry) = self.tasks.get_mut(&id).filter(|entry| entry.is_watched) else {
             return;
         };
-        match (health, entry.launch) {
-            (Ok(()), Some(launch)) if entry.unhealthy.is_none() => self.running(id, launch, now),
+        match (health, entry.launch.clone()) {
+            (Ok(()), Some(launch)) if entry.unhealthy.is_none() => self.running(id, &launch, now),
             (Ok(()), _) => {}
             (Err(why), _) => {
                 entry.unhealthy.get_or_insert(why);

@@ -6,7 +6,8 @@
 //! | part | is |
 //! |---|---|
 //! | [`Core`] | what becomes of each task: pure, told of everything and asked for what is to be done |
-//! | [`process_spec`] | a task as the process runner runs it: pure |
+//! | [`task_spec`] | a task as its runner runs it: pure |
+//! | [`NodeRunner`] | the runners of processes and of containers as one |
 //! | [`Dataplane`] | what the node's data plane does for tasks; the agent implements it |
 //! | session | who leads, what is assigned, heartbeats, reports, logs |
 //! | worker | the core's hands: the runner's operations, health checks, what is kept on disk |
@@ -35,6 +36,7 @@ mod describe;
 mod disk;
 mod logs;
 mod managers;
+mod node_runner;
 mod outbox;
 mod session;
 mod spec;
@@ -44,5 +46,6 @@ pub use crate::core::{Action, Core, Done, End, Failure, Kept, Launch, Now, Opera
 pub use dataplane::{AttachError, Dataplane, Word, WrongBasis};
 pub use describe::{Describe, Facts, machine_resources};
 pub use disk::DiskError;
-pub use spec::{Given, Unsupported, health_check, netns_name, netns_path, process_spec};
+pub use node_runner::NodeRunner;
+pub use spec::{Given, TaskSpec, Unsupported, health_check, netns_name, netns_path, task_spec};
 pub use worker::{Notice, WorkerError, WorkerOptions, run_worker, stop_all};

@@ -1,4 +1,4 @@
-//! How a task is run by the process runner. Pure.
+//! How a task is run: as a process where its image stands for the node, as a container of any other. Pure.
 
 mod files;
 mod hosts;
@@ -7,12 +7,13 @@ mod settings;
 mod tests;
 
 use crate::describe::Facts;
+use essaim_docker::{Asked, ContainerTask, PlanError};
 use essaim_health::{HealthCheck, Pace, Probe, StopSignal};
 use essaim_objects::{
     Config, ConfigId, ContainerSpec, Driver, GenericResource, HealthConfig, Labels, Runtime, Secret,
     SecretId, Task, TemplateContext,
 };
-use essaim_runner::{EtcFile, NetworkNamespace, ProcessSpec};
+use essaim_runner::{EtcFile, NetworkNamespace, ProcessSpec, TaskFile};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,7 +66,22 @@ pub fn netns_path(task: &Task) -> PathBuf {
     PathBuf::from("/run/netns").join(netns_name(task))
 }
 
-/// What a task says that is no container; a container otherwise.
+/// How a task is run.
+#[derive(Clone, Debug)]
+pub enum TaskSpec {
+    /// As a process of the node.
+    Process(Box<ProcessSpec>),
+    /// As a container of the node's engine.
+    Container(Box<ContainerTask>),
+}
+
+impl From<PlanError> for Unsupported {
+    fn from(PlanError { field, reason }: PlanError) -> Self {
+        Self { field, reason }
+    }
+}
+
+/// The container of a task.
 fn container_of(task: &Task) -> Result<&ContainerSpec, Unsupported> {
     let runtime = task.spec.runtime.unwrap_or(Runtime::Unset);
     match runtime {
@@ -76,23 +92,22 @@ fn container_of(task: &Task) -> Result<&ContainerSpec, Unsupported> {
         }
     }
     let container = task.spec.container.as_ref();
-    let container = container.ok_or_else(|| Unsupported::new("ContainerSpec", "is missing"))?;
-    match container.image.as_deref().unwrap_or_default() {
-        IMAGE | TAGGED_IMAGE => Ok(container),
-        image => {
-            let reason = format!("this node has no images, found \"{image}\", expected \"{IMAGE}\"");
-            Err(Unsupported::new("ContainerSpec.Image", reason))
-        }
-    }
+    container.ok_or_else(|| Unsupported::new("ContainerSpec", "is missing"))
 }
 
 /// How a task is run. `resolv_conf` is mounted as the file of that name.
 ///
 /// # Errors
-/// What the process runner does not have, or what is missing; the field is named.
-pub fn process_spec(task: &Task, given: Given<'_>, resolv_conf: PathBuf) -> Result<ProcessSpec, Unsupported> {
+/// What its runner does not have, or what is missing; the field is named.
+pub fn task_spec(task: &Task, given: Given<'_>, resolv_conf: PathBuf) -> Result<TaskSpec, Unsupported> {
     let container = container_of(task)?;
-    settings::refuse_what_is_not_there(container)?;
+    let is_host = matches!(
+        container.image.as_deref().unwrap_or_default(),
+        IMAGE | TAGGED_IMAGE
+    );
+    if is_host {
+        settings::refuse_what_is_not_there(container)?;
+    }
     let context = context(task, given.node, container)?;
     let expanded = context
         .expand(container)
@@ -102,10 +117,45 @@ pub fn process_spec(task: &Task, given: Given<'_>, resolv_conf: PathBuf) -> Resu
         .clone()
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| task.id.as_str().chars().take(SHORT_ID).collect());
+    let files = files::files(&expanded, given, &context)?;
+    let hosts = hosts::hosts(task, &expanded, &hostname);
+    health_check(container)?;
+    if is_host {
+        let spec = process_spec(task, &expanded, hostname, files, hosts, resolv_conf)?;
+        return Ok(TaskSpec::Process(Box::new(spec)));
+    }
+    let env: Vec<String> = generic_variables(task)
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    let plan = ContainerTask::plan(Asked {
+        task,
+        container: &expanded,
+        node: given.node.id,
+        service_name: &context.service_name,
+        task_name: &context.task_name,
+        hostname: &hostname,
+        env: &env,
+        files: &files,
+        hosts: &hosts,
+        resolv_conf: &resolv_conf,
+        netns: &netns_name(task),
+    })?;
+    Ok(TaskSpec::Container(Box::new(plan)))
+}
+
+/// How the process runner runs a task, whose placeholders are filled in.
+fn process_spec(
+    task: &Task,
+    expanded: &ContainerSpec,
+    hostname: String,
+    files: Vec<TaskFile>,
+    hosts: String,
+    resolv_conf: PathBuf,
+) -> Result<ProcessSpec, Unsupported> {
     let spec = ProcessSpec {
         command: expanded.command.clone().unwrap_or_default(),
         args: expanded.args.clone().unwrap_or_default(),
-        env: environment(task, &expanded),
+        env: environment(task, expanded),
         dir: expanded
             .dir
             .clone()
@@ -115,12 +165,12 @@ pub fn process_spec(task: &Task, given: Given<'_>, resolv_conf: PathBuf) -> Resu
         groups: expanded.groups.clone().unwrap_or_default(),
         network: NetworkNamespace::Create(netns_name(task)),
         read_only_root: expanded.read_only.unwrap_or(false),
-        mounts: settings::mounts(&expanded)?,
-        files: files::files(&expanded, given, &context)?,
+        mounts: settings::mounts(expanded)?,
+        files,
         resolv_conf: Some(EtcFile::File(resolv_conf)),
-        hosts: Some(EtcFile::Text(hosts::hosts(task, &expanded, &hostname))),
+        hosts: Some(EtcFile::Text(hosts)),
         hostname: Some(hostname),
-        stop_signal: stop_signal(&expanded)?,
+        stop_signal: stop_signal(expanded)?,
         stop_grace: expanded.stop_grace_period().to_duration(),
         init: expanded.init.unwrap_or(false),
         cap_add: settings::capabilities("ContainerSpec.CapabilityAdd", expanded.capability_add.as_deref())?,
@@ -133,16 +183,15 @@ pub fn process_spec(task: &Task, given: Given<'_>, resolv_conf: PathBuf) -> Resu
             .as_ref()
             .and_then(|privileges| privileges.no_new_privileges)
             .unwrap_or(false),
-        ulimits: settings::ulimits(&expanded),
+        ulimits: settings::ulimits(expanded),
         sysctls: expanded.sysctls.clone().unwrap_or_default(),
-        oom_score_adj: settings::oom_score_adj(&expanded)?,
+        oom_score_adj: settings::oom_score_adj(expanded)?,
         resources: settings::resources(task)?,
         log: settings::log_options(task.spec.log_driver.as_ref())?,
         ..ProcessSpec::default()
     };
     let checked = spec.check();
     checked.map_err(|error| Unsupported::new(error.field, error.reason))?;
-    health_check(container)?;
     Ok(spec)
 }
 
@@ -202,11 +251,16 @@ fn environment(task: &Task, container: &ContainerSpec) -> BTreeMap<String, Strin
         .filter_map(|variable| variable.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    for (kind, values) in generic_resources(task) {
-        let name = format!("DOCKER_RESOURCE_{}", kind.to_uppercase());
-        env.insert(name, values.join(","));
-    }
+    env.extend(generic_variables(task));
     env
+}
+
+/// What tells a task which of the operator's own resources it was given.
+fn generic_variables(task: &Task) -> impl Iterator<Item = (String, String)> {
+    generic_resources(task).into_iter().map(|(kind, values)| {
+        let name = format!("DOCKER_RESOURCE_{}", kind.to_uppercase());
+        (name, values.join(","))
+    })
 }
 
 /// The operator's own resources that a task was given, by kind.

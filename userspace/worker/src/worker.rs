@@ -10,13 +10,13 @@ use crate::managers::Managers;
 use crate::outbox::Outbox;
 use crate::session::{Listeners, Sessions, Shared, Told};
 use crate::spec::{health_check, netns_path};
-use crate::{Dataplane, Describe, Facts, Word};
+use crate::{Dataplane, Describe, Facts, TaskSpec, Word};
 use essaim_ca::LiveIdentity;
 use essaim_health::{Health, HealthChange, HealthService, TaskPlace, TaskProbe};
 use essaim_objects::{IdError, Node, Task, TaskId, Timestamp};
 use essaim_protocol::ManagerAddress;
 use essaim_rpc::chain;
-use essaim_runner::{Exit, ExitRecord, ProcessSpec, Runner, RunnerError, StartRecord, TaskEvent, TaskState};
+use essaim_runner::{Exit, ExitRecord, Runner, RunnerError, StartRecord, TaskEvent, TaskHealth, TaskState};
 use operations::Operations;
 use rustls::time_provider::TimeProvider;
 use save::Saver;
@@ -96,7 +96,7 @@ pub async fn run_worker<R, D>(
     stop: impl Future<Output = ()>,
 ) -> Result<(), WorkerError>
 where
-    R: Runner<Spec = ProcessSpec> + 'static,
+    R: Runner<Spec = TaskSpec> + 'static,
     D: Dataplane,
 {
     let WorkerOptions {
@@ -152,6 +152,7 @@ where
         shared,
         saver: Saver::new(disk),
         checks: BTreeMap::new(),
+        healths: BTreeMap::new(),
         tasks,
     };
     worker.run(events, told, stop).await;
@@ -164,10 +165,12 @@ struct Worker<R, D> {
     operations: Operations<R, D>,
     saver: Saver,
     checks: BTreeMap<essaim_model::TaskId, TaskProbe>,
+    /// What the runner said last of the health of tasks that it checks itself.
+    healths: BTreeMap<TaskId, TaskHealth>,
     tasks: watch::Sender<Vec<Arc<Task>>>,
 }
 
-impl<R: Runner<Spec = ProcessSpec> + 'static, D: Dataplane> Worker<R, D> {
+impl<R: Runner<Spec = TaskSpec> + 'static, D: Dataplane> Worker<R, D> {
     async fn run(
         mut self,
         mut events: mpsc::Receiver<TaskEvent>,
@@ -186,12 +189,16 @@ impl<R: Runner<Spec = ProcessSpec> + 'static, D: Dataplane> Worker<R, D> {
                     Told::Assignments(assignments) => self.core.assign(assignments, now()),
                 },
                 Some(TaskEvent { task, state }) = events.recv() => {
-                    if let (Some(TaskState::Ended(record)), Ok(id)) = (state, task.as_str().parse()) {
-                        self.core.runner_ended(id, &end_of(&record), now());
+                    if let Ok(id) = task.as_str().parse() {
+                        self.heard(id, state);
                     }
                 }
                 Some((task, number, outcome)) = self.operations.next() => {
                     self.core.done(task, number, outcome, now());
+                    // It may have been told before the start was.
+                    if let Some(health) = self.healths.get(&task) {
+                        self.core.runner_health(task, *health, now());
+                    }
                 }
                 Some(HealthChange { task, health }) = health.next_change() => {
                     if let Ok(id) = task.as_str().parse() {
@@ -206,6 +213,24 @@ impl<R: Runner<Spec = ProcessSpec> + 'static, D: Dataplane> Worker<R, D> {
         }
         health.stop().await;
         self.saver.finish().await;
+    }
+
+    /// Takes what the runner says of a task.
+    fn heard(&mut self, id: TaskId, state: Option<TaskState>) {
+        match state {
+            Some(TaskState::Running(StartRecord { health, .. })) => {
+                if let Some(health) = health {
+                    self.healths.insert(id, health);
+                    self.core.runner_health(id, health, now());
+                }
+            }
+            Some(TaskState::Ended(record)) => {
+                self.healths.remove(&id);
+                self.core.runner_ended(id, &end_of(&record), now());
+            }
+            Some(TaskState::Prepared) => {}
+            None => drop(self.healths.remove(&id)),
+        }
     }
 
     /// Does what the core wants done, and passes on what it has to say.
@@ -234,7 +259,7 @@ impl<R: Runner<Spec = ProcessSpec> + 'static, D: Dataplane> Worker<R, D> {
                     was_healthy,
                 } => {
                     is_check_changed = true;
-                    if let Some(probe) = self.probe(task, launch, was_healthy) {
+                    if let Some(probe) = self.probe(task, &launch, was_healthy) {
                         self.checks.insert(runner_id(task), probe);
                     }
                 }
@@ -267,7 +292,7 @@ impl<R: Runner<Spec = ProcessSpec> + 'static, D: Dataplane> Worker<R, D> {
         }
     }
 
-    fn probe(&self, id: TaskId, launch: Launch, was_healthy: bool) -> Option<TaskProbe> {
+    fn probe(&self, id: TaskId, launch: &Launch, was_healthy: bool) -> Option<TaskProbe> {
         let task = self.core.task(id)?;
         let check = health_check(task.spec.container.as_ref()?).ok()??;
         let attachments = task.networks_attachments.iter();
@@ -317,6 +342,8 @@ fn launch_of(record: &StartRecord) -> Launch {
     Launch {
         pid: record.pid,
         at: record.started,
+        container: record.container.clone(),
+        health: record.health,
     }
 }
 
@@ -351,7 +378,7 @@ pub async fn stop_all<R, D>(
     directory: &std::path::Path,
 ) -> Result<(), WorkerError>
 where
-    R: Runner<Spec = ProcessSpec> + 'static,
+    R: Runner<Spec = TaskSpec> + 'static,
     D: Dataplane,
 {
     let mut stopping = JoinSet::new();

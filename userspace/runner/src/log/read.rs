@@ -22,6 +22,12 @@ pub struct LogQuery {
 /// Why a log could not be read; what was handed out before is right.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
+    /// The engine that holds it does not give it.
+    #[error("{message}")]
+    Engine {
+        /// What it says, or what became of it.
+        message: String,
+    },
     /// The disk's, or inotify's.
     #[error("failed to read the log in {}", directory.display())]
     Read {

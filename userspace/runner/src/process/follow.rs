@@ -21,6 +21,11 @@ pub struct LogFollower {
 }
 
 impl LogFollower {
+    /// Hands out what comes here, up to the first error.
+    pub fn new(records: mpsc::Receiver<Result<LogRecord, LogError>>) -> Self {
+        Self { records }
+    }
+
     pub(super) fn start(dir: TaskDir, max_file: u32, query: LogQuery) -> Result<Self, LogError> {
         let (send, records) = mpsc::channel(AHEAD);
         let failed = |directory: &TaskDir| {
@@ -38,7 +43,7 @@ impl LogFollower {
             .name("essaim-logs".to_owned())
             .spawn(run);
         thread.map_err(on_error)?;
-        Ok(Self { records })
+        Ok(Self::new(records))
     }
 
     /// The next record; `None` at the end. Nothing is lost where this is dropped half-way.

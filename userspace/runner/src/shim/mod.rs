@@ -168,6 +168,8 @@ impl Shim {
         drop((launch, task_stdout, task_stderr, task_go, task_errors));
         let pidfd = sys::pidfd_open(task).map_err(failed("watch the task"))?;
         let started = StartRecord {
+            container: None,
+            health: None,
             pid: task.as_raw(),
             shim: Pid::this().as_raw(),
             started: Timestamp::now(),

@@ -1,5 +1,6 @@
 use crate::Word;
 use essaim_objects::{TaskId, Timestamp};
+use essaim_runner::TaskHealth;
 use std::time::Instant;
 
 /// What time it is.
@@ -82,12 +83,16 @@ pub enum Done {
 }
 
 /// How a task was started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
     /// Its process, as the node numbers it.
     pub pid: i32,
     /// When.
     pub at: Timestamp,
+    /// What its engine calls its container, where it is one.
+    pub container: Option<String>,
+    /// What its checks say, where its runner has them run.
+    pub health: Option<TaskHealth>,
 }
 
 /// How a task ended.

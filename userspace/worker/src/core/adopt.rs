@@ -14,7 +14,7 @@ impl Core {
             Some(RunnerState::Prepared) => entry.stage = Stage::Found,
             Some(RunnerState::Running(launch)) => {
                 entry.stage = Stage::Running;
-                entry.launch = Some(*launch);
+                entry.launch = Some(launch.clone());
                 if entry.task.is_some() {
                     self.take_over(id, now);
                 }
@@ -29,7 +29,7 @@ impl Core {
     /// A task that ran before this process did, or before it was known.
     pub(super) fn take_over(&mut self, id: TaskId, now: Now) {
         let Some((entry, launch)) = self.tasks.get_mut(&id).and_then(|entry| {
-            let launch = entry.launch.filter(|_| !entry.status.state.is_over())?;
+            let launch = entry.launch.clone().filter(|_| !entry.status.state.is_over())?;
             Some((entry, launch))
         }) else {
             return;
@@ -39,7 +39,7 @@ impl Core {
             self.unreported.insert(id);
             self.is_changed = true;
         }
-        self.launched(id, launch, was_running, now);
+        self.launched(id, &launch, was_running, now);
     }
 
     /// One of which there is nothing on the node must not have been further than prepared.

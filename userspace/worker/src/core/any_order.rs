@@ -222,6 +222,8 @@ impl World {
         let launch = Launch {
             pid: 7,
             at: Timestamp::UNIX_EPOCH,
+            container: None,
+            health: None,
         };
         match operation {
             Operation::Prepare => {
@@ -234,7 +236,7 @@ impl World {
                     Some(&RunnerState::Prepared),
                     "{id} was started twice"
                 );
-                self.runner.insert(id, RunnerState::Running(launch));
+                self.runner.insert(id, RunnerState::Running(launch.clone()));
                 return Ok(Done::Started(launch));
             }
             Operation::Stop => {

@@ -145,8 +145,14 @@ impl Entry {
             return;
         }
         let container = self.status.container_status.get_or_insert_default();
-        container.container_id = self.task.as_ref().map(|task| task.id.to_string());
+        let id = self.task.as_ref().map(|task| task.id.to_string());
+        let of_engine = self.launch.as_ref().and_then(|launch| launch.container.clone());
+        container.container_id = of_engine.or(id);
         change(container);
+    }
+
+    pub(super) fn set_launched(&mut self, launch: &Launch) {
+        self.set_container(|container| container.pid = Some(launch.pid.into()));
     }
 
     /// What its end means, in Swarm's words.

@@ -12,6 +12,8 @@ const ID: u128 = 1;
 const LAUNCH: Launch = Launch {
     pid: 42,
     at: Timestamp::UNIX_EPOCH,
+    container: None,
+    health: None,
 };
 
 fn id() -> TaskId {
@@ -202,6 +204,51 @@ fn what_fails_before_it_starts_is_rejected_and_removed_and_what_fails_to_start_h
         goes(&mut core, steps);
         is(&core, state, Some("no room"));
     }
+}
+
+/// The start of a task that its runner checks.
+fn launched(health: TaskHealth) -> (Operation, Result<Done, Failure>) {
+    let launch = Launch {
+        health: Some(health),
+        ..LAUNCH
+    };
+    (Operation::Start, Ok(Done::Started(launch)))
+}
+
+#[test]
+fn a_task_that_its_runner_checks_is_as_that_says() {
+    // The check may be the image's own, of which the spec says nothing.
+    for container in [ContainerSpec::default(), checked()] {
+        let mut core = core();
+        core.assign(all(vec![task(TaskState::Running, container)]), now());
+        let mut steps = up();
+        steps.pop();
+        steps.push(launched(TaskHealth::Starting));
+        assert_eq!(goes(&mut core, steps), [Word::Starting]);
+        is(&core, TaskState::Starting, None);
+        core.runner_health(id(), TaskHealth::Healthy, now());
+        is(&core, TaskState::Running, None);
+        core.runner_health(id(), TaskHealth::Unhealthy { failures: 3 }, now());
+        let words = goes(&mut core, down(143));
+        assert_eq!(words, [Word::Running { pid: 42 }, Word::Unhealthy, Word::Gone]);
+        let error = "task: non-zero exit (143): unhealthy container: 3 checks in a row have failed";
+        is(&core, TaskState::Failed, Some(error));
+    }
+}
+
+#[test]
+fn a_task_may_be_healthy_when_its_start_is_told() {
+    let mut core = core();
+    core.assign(
+        all(vec![task(TaskState::Running, ContainerSpec::default())]),
+        now(),
+    );
+    let mut steps = up();
+    steps.pop();
+    steps.push(launched(TaskHealth::Healthy));
+    let words = goes(&mut core, steps);
+    assert_eq!(words, [Word::Starting, Word::Running { pid: 42 }]);
+    is(&core, TaskState::Running, None);
 }
 
 #[test]

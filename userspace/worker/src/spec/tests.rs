@@ -37,7 +37,10 @@ fn made(task: &Task, secrets: &[Secret], configs: &[Config]) -> Result<ProcessSp
         secrets: &secrets,
         configs: &configs,
     };
-    process_spec(task, given, "/run/resolv.conf".into())
+    match task_spec(task, given, "/run/resolv.conf".into())? {
+        TaskSpec::Process(spec) => Ok(*spec),
+        TaskSpec::Container(_) => panic!("it is a container"),
+    }
 }
 
 fn spec(spec: Value) -> ProcessSpec {
@@ -58,8 +61,16 @@ fn the_node_itself_is_an_image_of_two_names() {
     let of = |image: &str| made(&task(container(&json!({"Image": image}))), &[], &[]);
     let written = |image| serde_json::to_value(of(image).unwrap()).unwrap();
     assert_eq!(written("host"), written("host:latest"));
-    for other in ["", "host:1", "registry/host", "nginx"] {
-        assert_eq!(of(other).unwrap_err().field, "ContainerSpec.Image", "{other}");
+    assert_eq!(of("").unwrap_err().field, "ContainerSpec.Image");
+    for other in ["host:1", "registry/host", "nginx"] {
+        let task = task(container(&json!({"Image": other})));
+        let given = Given {
+            node: &node(),
+            secrets: &BTreeMap::new(),
+            configs: &BTreeMap::new(),
+        };
+        let spec = task_spec(&task, given, "/run/resolv.conf".into()).unwrap();
+        assert!(matches!(spec, TaskSpec::Container(_)), "{other}: {spec:?}");
     }
 }
 
@@ -233,7 +244,7 @@ fn secrets_and_configs_are_files_with_their_owner_mode_and_contents() {
 #[test]
 fn what_this_node_does_not_have_is_refused_with_its_field() {
     for (members, field) in [
-        (json!({"Image": "nginx"}), "ContainerSpec.Image"),
+        (json!({"Image": ""}), "ContainerSpec.Image"),
         (json!({"TTY": true}), "ContainerSpec.TTY"),
         (json!({"OpenStdin": true}), "ContainerSpec.OpenStdin"),
         (json!({"Isolation": "hyperv"}), "ContainerSpec.Isolation"),

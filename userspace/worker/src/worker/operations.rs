@@ -4,11 +4,11 @@ use super::{end_of, launch_of};
 use crate::core::{Core, Done, Failure, Operation};
 use crate::logs::runner_id;
 use crate::session::Shared;
-use crate::spec::{netns_path, process_spec};
-use crate::{Dataplane, Given};
+use crate::spec::{netns_path, task_spec};
+use crate::{Dataplane, Given, TaskSpec};
 use essaim_objects::{Task, TaskId};
 use essaim_rpc::chain;
-use essaim_runner::{ProcessSpec, Runner, RunnerError};
+use essaim_runner::{Runner, RunnerError};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::task::{AbortHandle, Id, JoinSet};
@@ -22,7 +22,7 @@ pub(super) struct Operations<R, D> {
     handles: BTreeMap<(TaskId, u64), AbortHandle>,
 }
 
-impl<R: Runner<Spec = ProcessSpec> + 'static, D: Dataplane> Operations<R, D> {
+impl<R: Runner<Spec = TaskSpec> + 'static, D: Dataplane> Operations<R, D> {
     pub(super) fn new(shared: Arc<Shared<R, D>>) -> Self {
         Self {
             shared,
@@ -78,14 +78,14 @@ impl<R: Runner<Spec = ProcessSpec> + 'static, D: Dataplane> Operations<R, D> {
         Ok(())
     }
 
-    fn spec(&self, core: &Core, task: &Task) -> Result<ProcessSpec, Failure> {
+    fn spec(&self, core: &Core, task: &Task) -> Result<TaskSpec, Failure> {
         let given = Given {
             node: &self.shared.facts,
             secrets: core.secrets(),
             configs: core.configs(),
         };
         let resolv_conf = self.shared.dataplane.resolv_conf(task.id);
-        process_spec(task, given, resolv_conf).map_err(|error| Failure::new(error.to_string()))
+        task_spec(task, given, resolv_conf).map_err(|error| Failure::new(error.to_string()))
     }
 
     pub(super) fn abandon(&mut self, task: TaskId, number: u64) {
@@ -120,10 +120,10 @@ fn failed(task: impl std::fmt::Display, doing: &str, error: &RunnerError) -> Fai
 }
 
 /// A task that an earlier agent prepared in another way, as after a change of the node's name, is prepared anew.
-async fn prepare<R: Runner<Spec = ProcessSpec>>(
+async fn prepare<R: Runner<Spec = TaskSpec>>(
     runner: &R,
     name: &essaim_model::TaskId,
-    spec: ProcessSpec,
+    spec: TaskSpec,
 ) -> Outcome {
     let mut prepared = runner.prepare(name, spec.clone()).await;
     if matches!(prepared, Err(RunnerError::Differs { .. })) {
@@ -151,7 +151,9 @@ async fn start<R: Runner>(runner: &R, name: &essaim_model::TaskId) -> Outcome {
         Ok(record) => Ok(Done::Started(launch_of(&record))),
         Err(error) => {
             let (exit_code, is_end) = match &error {
-                RunnerError::NotStarted { record, .. } => (record.exit.code(), true),
+                RunnerError::NotStarted { record, .. } | RunnerError::Refused { record, .. } => {
+                    (record.exit.code(), true)
+                }
                 RunnerError::HasEnded { .. } => (None, true),
                 _ => (None, false),
             };

@@ -4,10 +4,9 @@ use essaim_health::StopSignal;
 use essaim_objects::{Task, TaskId, Timestamp};
 use essaim_protocol::{CatalogUpdate, GossipKey};
 use essaim_runner::{
-    Adopted, Exit, ExitRecord, LogFollower, LogQuery, ProcessSpec, Runner, RunnerError, StartRecord, Stats,
-    TaskState,
+    Adopted, Exit, ExitRecord, LogFollower, LogQuery, Runner, RunnerError, StartRecord, Stats, TaskState,
 };
-use essaim_worker::{AttachError, Dataplane, Word, WrongBasis};
+use essaim_worker::{AttachError, Dataplane, TaskSpec, Word, WrongBasis};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -29,9 +28,9 @@ impl FakeRunner {
 }
 
 impl Runner for FakeRunner {
-    type Spec = ProcessSpec;
+    type Spec = TaskSpec;
 
-    async fn prepare(&self, task: &Name, _: ProcessSpec) -> Result<TaskState, RunnerError> {
+    async fn prepare(&self, task: &Name, _: TaskSpec) -> Result<TaskState, RunnerError> {
         let mut tasks = self.tasks.lock().unwrap();
         Ok(tasks.entry(task.clone()).or_insert(TaskState::Prepared).clone())
     }
@@ -41,6 +40,8 @@ impl Runner for FakeRunner {
             pid: 42,
             shim: 41,
             started: Timestamp::now(),
+            container: None,
+            health: None,
         };
         assert_eq!(self.state(task)?, TaskState::Prepared, "{task} was started twice");
         self.tasks

@@ -4,13 +4,14 @@ use crate::fakes::FakeDataplane;
 use crate::manager::{Authority, Manager, clock};
 use crate::within;
 use essaim_ca::{LiveIdentity, Role};
+use essaim_docker::{DockerRunner, DockerRunnerConfig};
 use essaim_objects::{Config, ConfigId, Secret, SecretId, Task, TaskId, TaskState};
 use essaim_protocol::{
     Assignment, Basis, LogMessage, LogPosition, LogSelector, LogSubscription, LogSubscriptionId, Stream,
     ToNode,
 };
 use essaim_runner::{ProcessRunner, ProcessRunnerConfig, Runner as _, ShimProgram};
-use essaim_worker::{Describe, Notice, Word, WorkerOptions, run_worker, stop_all};
+use essaim_worker::{Describe, NodeRunner, Notice, Word, WorkerOptions, run_worker, stop_all};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ struct Machine {
 }
 
 struct Worker {
-    runner: Arc<ProcessRunner>,
+    runner: Arc<NodeRunner>,
     notices: mpsc::Receiver<Notice>,
     stop: oneshot::Sender<()>,
     running: JoinHandle<()>,
@@ -84,7 +85,15 @@ impl Machine {
                 arguments: vec!["task-shim".into()],
             },
         };
-        let runner = Arc::new(ProcessRunner::new(config, tell_event).unwrap());
+        let containers = DockerRunnerConfig {
+            socket: self.engine(),
+            state_dir: self.directory.path().join("containers"),
+            run_dir: self.directory.path().join("files"),
+            cgroup_parent: None,
+        };
+        let containers = DockerRunner::new(containers, tell_event.clone()).unwrap();
+        let processes = ProcessRunner::new(config, tell_event).unwrap();
+        let runner = Arc::new(NodeRunner::new(processes, containers));
         let options = WorkerOptions {
             identity: Arc::clone(&self.identity),
             time: clock(),
@@ -115,6 +124,11 @@ impl Machine {
         }
     }
 
+    /// Where no Docker Engine listens.
+    fn engine(&self) -> PathBuf {
+        self.directory.path().join("docker.sock")
+    }
+
     fn words(&self, task: TaskId) -> Vec<Word> {
         let told = self.dataplane.told.lock().unwrap();
         let told = told.iter().filter(|(of, _)| *of == task);
@@ -134,7 +148,7 @@ impl Machine {
 }
 
 impl Worker {
-    async fn stop(self) -> Arc<ProcessRunner> {
+    async fn stop(self) -> Arc<NodeRunner> {
         self.stop.send(()).unwrap();
         within(self.running).await.unwrap();
         self.runner
@@ -329,6 +343,15 @@ async fn tasks_run_with_their_secrets_through_a_restart_and_an_update_and_leave_
     let status = manager.hears(TaskId::from_bits(3), TaskState::Rejected).await;
     let why = "ContainerSpec.TTY: tasks of this node have no terminals";
     assert_eq!(status.err.as_deref(), Some(why));
+    let image = json!({"ContainerSpec": {"Image": "nginx"}});
+    manager.assigns(Basis::Number(4), 5, vec![task(4, TaskState::Running, image)]);
+    let status = manager.hears(TaskId::from_bits(4), TaskState::Rejected).await;
+    let socket = machine.engine();
+    let why = format!(
+        "no Docker Engine answers at {}: there is no such socket",
+        socket.display()
+    );
+    assert_eq!(status.err, Some(why));
     let mut worker = worker;
     while let Ok(notice) = worker.notices.try_recv() {
         assert_ne!(notice, Notice::Removed);
@@ -351,7 +374,7 @@ async fn tasks_run_with_their_secrets_through_a_restart_and_an_update_and_leave_
     let pid = i32::try_from(pid).unwrap();
     let running = Word::Running { pid };
     assert_eq!(machine.words(old), [Word::Starting, running, Word::Gone]);
-    within(runner.remove_all()).await.unwrap();
+    within(runner.processes().remove_all()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -394,7 +417,7 @@ async fn a_task_runs_once_its_check_passes_and_has_failed_once_it_does_not() {
         .await
         .unwrap();
     assert!(runner.list().is_empty());
-    within(runner.remove_all()).await.unwrap();
+    within(runner.processes().remove_all()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -439,7 +462,7 @@ async fn logs_that_are_asked_for_once_more_go_on_where_the_reader_is() {
     within(stop_all(&runner, &machine.dataplane, &directory))
         .await
         .unwrap();
-    within(runner.remove_all()).await.unwrap();
+    within(runner.processes().remove_all()).await.unwrap();
 }
 
 fn base64(text: &str) -> String {
