@@ -152,9 +152,9 @@ impl Members {
             let _inside = runtime.enter();
             GossipService::new(start, sockets)?
         };
-        let (begin, begun) = oneshot::channel();
+        let (begin, may_run) = oneshot::channel();
         let run = async {
-            if begun.await.is_ok() {
+            if may_run.await.is_ok() {
                 service.run().await;
             }
         };

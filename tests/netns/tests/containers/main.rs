@@ -1,4 +1,8 @@
 //! Services whose tasks are containers of each node's Docker Engine (`docker.io` of Debian), beside the data plane.
+#![allow(
+    clippy::too_many_lines,
+    reason = "a test walks through much with one cluster, which takes seconds to make"
+)]
 
 mod breaks;
 mod serves;

@@ -96,8 +96,11 @@ fn secrets_logs_and_ends_are_as_with_swarm() -> anyhow::Result<()> {
         for line in ["out b", "err", "hunter2", "on = true", "closed"] {
             ensure!(lines.remove(line), "{line}: {said}");
         }
-        let mode = lines.pop_first().unwrap_or_default();
-        ensure!(mode.starts_with("-r--r-----") && mode.contains(" 5 "), "{said}");
+        let listed = lines.pop_first().unwrap_or_default();
+        ensure!(
+            listed.starts_with("-r--r-----") && listed.contains(" 5 "),
+            "{said}"
+        );
         Ok(())
     })?;
     // In clear it is in memory only.

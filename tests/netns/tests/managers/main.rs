@@ -8,6 +8,10 @@
     clippy::print_stdout,
     reason = "a test fails by panicking, its helpers too, and tells what it measured"
 )]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a test may walk through much with one cluster, which takes seconds to make"
+)]
 
 mod certificates;
 mod changes;

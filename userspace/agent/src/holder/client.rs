@@ -31,7 +31,7 @@ pub enum HolderError {
         /// Its socket.
         path: PathBuf,
         /// What it was asked.
-        asked: Request,
+        asked: Box<Request>,
         /// What it answered.
         found: Reply,
     },
@@ -266,7 +266,11 @@ impl HolderClient {
         let path = self.path.clone();
         match found {
             Reply::Error { message } => HolderError::Refused { path, message },
-            found => HolderError::Unexpected { path, asked, found },
+            found => HolderError::Unexpected {
+                path,
+                asked: Box::new(asked),
+                found,
+            },
         }
     }
 }

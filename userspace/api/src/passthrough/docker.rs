@@ -22,6 +22,8 @@ use tokio::time::timeout;
 
 /// How long an engine may take for what this node says together with it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long it may take to say how it builds: every client asks first thing, and an engine that hangs holds nobody up.
+const PING_WITHIN: Duration = Duration::from_millis(500);
 /// Largest of these answers, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
 
@@ -128,11 +130,16 @@ impl DockerEngine {
         begun.await
     }
 
-    /// The headers of the engine's `/_ping`.
+    /// The headers of the engine's `/_ping`, for a client that asks the same of this node.
     ///
     /// # Errors
     /// [`Unreached`].
     pub(crate) async fn ping(&self) -> Result<HeaderMap, Unreached> {
+        let late = |_| Err(self.refuses(format_args!("it took more than {PING_WITHIN:?}")));
+        timeout(PING_WITHIN, self.pinged()).await.unwrap_or_else(late)
+    }
+
+    async fn pinged(&self) -> Result<HeaderMap, Unreached> {
         let ping = self.within(async {
             let mut request = http::Request::new(no_body());
             *request.uri_mut() = Uri::from_static("/_ping");
@@ -149,7 +156,7 @@ impl DockerEngine {
 
     /// The version that the engine speaks.
     async fn version(&self) -> Result<Minor, Unreached> {
-        let headers = self.ping().await?;
+        let headers = self.pinged().await?;
         let named = headers.get("api-version").and_then(|named| named.to_str().ok());
         let minor = named.and_then(|named| named.strip_prefix("1.")?.parse().ok());
         let minor = minor.map(Minor);

@@ -81,6 +81,7 @@ fn a_bare_task_is_in_the_namespace_of_its_sandbox() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a line for each member")]
 fn each_member_of_a_container_reaches_the_engine() {
     let profile = data_encoding::BASE64.encode(b"{\"defaultAction\":\"SCMP_ACT_ALLOW\"}");
     let host = "/container/HostConfig";

@@ -213,17 +213,16 @@ impl Fake {
         let answer = match (method, rest) {
             (&Method::GET, ["json"]) => return said(200, &container.inspected()),
             (&Method::GET, ["logs"]) => return raw(200, log.into()),
-            (&Method::POST, ["start"]) => match start_error.filter(|_| !container.is_sandbox()) {
-                Some((status, message)) => {
+            (&Method::POST, ["start"]) => {
+                if let Some((status, message)) = start_error.filter(|_| !container.is_sandbox()) {
                     container.exit_code = 127;
                     refused(status, message)
-                }
-                None => {
+                } else {
                     container.status = "running";
                     told = Some("start");
                     empty(204)
                 }
-            },
+            }
             (&Method::POST, ["stop" | "kill"]) if container.status == "running" => {
                 container.status = "exited";
                 container.exit_code = if query.contains_key("signal") { 137 } else { 143 };

@@ -1,5 +1,11 @@
 //! The runner of containers beside an engine that answers, refuses, hangs, and goes. Needs root: it names network
 //! namespaces.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod fake;
 
@@ -362,7 +368,7 @@ async fn health_is_what_the_engine_says() {
     ] {
         let action = format!("health_status: {status}");
         place.engine.change(place.task.as_str(), &action, |container| {
-            container.health = Some(status)
+            container.health = Some(status);
         });
         let is_expected = |state: &TaskState| matches!(state, TaskState::Running(StartRecord { health, .. }) if *health == Some(expected));
         told(&mut events, is_expected).await;
@@ -403,7 +409,7 @@ async fn the_next_agent_takes_over_what_there_is() {
     .await;
     assert_eq!(place.engine.lock().containers.len(), 2, "its own is gone, too");
     place.engine.change(place.task.as_str(), "die", |container| {
-        container.status = "exited"
+        container.status = "exited";
     });
     assert_eq!(ended(&mut events).await, Exit::Code { code: 0 });
     drop((runner, events));
