@@ -6,6 +6,7 @@ use crate::run::run_here;
 use crate::spawn::{self, Room};
 use crate::wait::eventually;
 use anyhow::{Context as _, ensure};
+use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -163,8 +164,13 @@ impl Engine {
         for group in &self.groups {
             eventually(END_DEADLINE, "the engine's groups go", || cgroup::remove(group))?;
         }
-        umount2(&self.shared, MntFlags::MNT_DETACH)
-            .with_context(|| format!("failed to unmount {}", self.shared.display()))?;
+        match umount2(&self.shared, MntFlags::MNT_DETACH) {
+            // The lab has gone before, and taken it along.
+            Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("failed to unmount {}", self.shared.display()));
+            }
+        }
         eventually(
             END_DEADLINE,
             "the engine's folder goes",

@@ -2,6 +2,7 @@
 
 use crate::{cgroup, netns};
 use anyhow::{Context as _, bail};
+use nix::mount::{MntFlags, umount2};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -103,6 +104,7 @@ impl Prefix {
         for hierarchy in cgroup::others() {
             keep(cgroup::remove(&hierarchy.join(&self.0)));
         }
+        keep(unmount_below(&self.files()));
         keep(remove_folder(&self.files()));
         if errors.is_empty() {
             Ok(())
@@ -129,6 +131,19 @@ impl Prefix {
         counter.parse::<u32>().ok()?;
         pid.parse().ok()
     }
+}
+
+/// Takes down what is mounted in a folder, the last first.
+fn unmount_below(folder: &Path) -> anyhow::Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").context("failed to read /proc/self/mounts")?;
+    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    let places: Vec<&str> = places
+        .filter(|place| Path::new(place).starts_with(folder))
+        .collect();
+    for place in places.iter().rev() {
+        umount2(*place, MntFlags::MNT_DETACH).with_context(|| format!("failed to unmount {place}"))?;
+    }
+    Ok(())
 }
 
 impl std::fmt::Display for Prefix {

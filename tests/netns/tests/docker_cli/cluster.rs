@@ -124,6 +124,16 @@ fn a_cluster_is_made_joined_and_left() {
     );
     docker.wait_ready(3);
     docker.ok("n1", "docker swarm join-token --rotate -q manager");
+    // A manager answers from its own copy of the store, which may be behind the leader's for a moment.
+    docker.wait(
+        "n3",
+        "docker node ls --format '{{.Hostname}} {{.Status}} {{.ManagerStatus}}'",
+        |found| {
+            let mut lines: Vec<&str> = found.lines().map(str::trim_end).collect();
+            lines.sort_unstable();
+            lines == ["n1 Ready Leader", "n2 Ready", "n3 Ready Reachable"]
+        },
+    );
     let nodes = docker.table("n3", "docker node ls", &NODE_COLUMNS);
     let row = |name: &str| nodes.iter().find(|row| row[1] == name).unwrap()[2..5].join(",");
     assert_eq!(row("n1"), "Ready,Active,Leader");

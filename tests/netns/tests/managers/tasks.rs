@@ -189,28 +189,17 @@ fn a_request_under_way_ends_before_its_task_and_signal_and_grace_are_as_asked() 
         "--publish",
         "8080:80",
         "--stop-grace-period",
-        "20s",
+        "40s",
     ];
     let server = cluster.binary("essaim-peer").display().to_string();
     create_service(&cluster, "n1", "web", &options, &[&server, "whoami"]);
     cluster.wait_running("n1", "web", 2).unwrap();
     let target = edge(&cluster, "n2");
     eventually(SOON, "web answers", || cluster.curl("c1", &target).map(drop)).unwrap();
-    // Some four seconds long. The server waits for its client to close: what is sent goes with the namespace.
-    let slow = format!("{target}bytes/4000000");
-    let line = [
-        "curl",
-        "-gsSf",
-        "--noproxy",
-        "*",
-        "--limit-rate",
-        "1000000",
-        "-o",
-        "/dev/null",
-        "-w",
-        "%{size_download}",
-        &slow,
-    ];
+    // The reader begins after some seconds, and there is more than buffers on the way hold. The server waits for its client to
+    // close: what is sent goes with the namespace.
+    let slow = format!("curl -gsSf --noproxy '*' {target}bytes/20000000 | {{ sleep 6; wc -c; }}");
+    let line = ["sh", "-c", &slow];
     let requests: Vec<_> = (0..6).map(|_| cluster.start("c1", &line).unwrap()).collect();
     eventually(SOON, "all are under way", || {
         let count = cluster
@@ -227,7 +216,7 @@ fn a_request_under_way_ends_before_its_task_and_signal_and_grace_are_as_asked() 
         .operate("n1", &["service", "scale", "--detach", "web=1"])
         .unwrap();
     for request in requests {
-        assert_eq!(request.finish().unwrap().ok().unwrap().trim(), "4000000");
+        assert_eq!(request.finish().unwrap().ok().unwrap().trim(), "20000000");
     }
     cluster.wait_running("n1", "web", 1).unwrap();
 
