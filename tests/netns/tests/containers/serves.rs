@@ -124,8 +124,9 @@ fn secrets_logs_and_ends_are_as_with_swarm() -> anyhow::Result<()> {
         "--restart-condition",
         "none",
     ];
-    stage.operate(&[&line[..], &["nowhere.invalid/nope:1"]].concat())?;
-    stage.ends("nowhere", "rejected", "No such image: nowhere.invalid/nope:1")?;
+    // Of a registry that refuses at once.
+    stage.operate(&[&line[..], &["127.0.0.1:1/nope:1"]].concat())?;
+    stage.ends("nowhere", "rejected", "No such image: 127.0.0.1:1/nope:1")?;
     let line = [
         "service",
         "create",
