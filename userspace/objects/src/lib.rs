@@ -38,7 +38,7 @@ pub use endpoint::*;
 pub use id::*;
 pub use network::*;
 pub use node::*;
-pub use object::{Extra, WordError};
+pub use object::{Extra, WordError, first_asked};
 pub use secret::*;
 pub use service::*;
 pub use task::*;

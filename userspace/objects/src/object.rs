@@ -10,6 +10,18 @@ use std::sync::Arc;
 /// Members that this version does not know, by name.
 pub type Extra = Map<String, Value>;
 
+/// The first of such members that asks for something: one that is neither `null`, `false` nor empty.
+pub fn first_asked(extra: &Extra) -> Option<&str> {
+    let asks = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        Value::Bool(true) | Value::Number(_) | Value::String(_) => true,
+    };
+    let (name, _) = extra.iter().find(|(_, value)| asks(value))?;
+    Some(name)
+}
+
 /// What can be the type of an object's member.
 pub(crate) trait Member: Sized {
     /// The value where the member is absent; `None` where it must be there.

@@ -5,7 +5,7 @@ use bollard::models::{
     Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountTmpfsOptions, MountType,
     MountVolumeOptions, MountVolumeOptionsDriverConfig,
 };
-use essaim_objects::{BindOptions, ContainerSpec, Extra, TmpfsOptions, VolumeOptions};
+use essaim_objects::{BindOptions, ContainerSpec, Extra, TmpfsOptions, VolumeOptions, first_asked};
 
 pub(super) fn mounts(container: &ContainerSpec) -> Result<Vec<Mount>, PlanError> {
     container.mounts.iter().flatten().map(mount).collect()
@@ -97,14 +97,8 @@ fn tmpfs_options(field: &str, options: &TmpfsOptions) -> Result<MountTmpfsOption
 
 /// Refuses members that this version does not know and that ask for something.
 fn refuse_unknown(field: &str, extra: &Extra) -> Result<(), PlanError> {
-    let asks = |value: &serde_json::Value| match value {
-        serde_json::Value::Null | serde_json::Value::Bool(false) => false,
-        serde_json::Value::Array(items) => !items.is_empty(),
-        serde_json::Value::Object(members) => !members.is_empty(),
-        serde_json::Value::Bool(true) | serde_json::Value::Number(_) | serde_json::Value::String(_) => true,
-    };
-    match extra.iter().find(|(_, value)| asks(value)) {
-        Some((name, _)) => Err(PlanError::new(
+    match first_asked(extra) {
+        Some(name) => Err(PlanError::new(
             format!("{field}.{name}"),
             "is not known to this node",
         )),

@@ -2,7 +2,7 @@
 
 use super::{Unsupported, driver};
 use essaim_objects::{
-    BindOptions, ContainerSpec, Driver, Extra, Mount, Privileges, ResourceRequirements, Task,
+    BindOptions, ContainerSpec, Driver, Extra, Mount, Privileges, ResourceRequirements, Task, first_asked,
 };
 use essaim_runner::{Capability, LogOptions, MountSource, Propagation, Resources, Ulimit};
 use std::path::PathBuf;
@@ -95,14 +95,8 @@ fn mount(mount: &Mount) -> Result<essaim_runner::Mount, Unsupported> {
 
 /// Refuses members that this version does not know and that ask for something.
 fn refuse_unknown(field: &str, extra: &Extra) -> Result<(), Unsupported> {
-    let asks = |value: &serde_json::Value| match value {
-        serde_json::Value::Null | serde_json::Value::Bool(false) => false,
-        serde_json::Value::Array(items) => !items.is_empty(),
-        serde_json::Value::Object(members) => !members.is_empty(),
-        serde_json::Value::Bool(true) | serde_json::Value::Number(_) | serde_json::Value::String(_) => true,
-    };
-    match extra.iter().find(|(_, value)| asks(value)) {
-        Some((name, _)) => Err(Unsupported::new(
+    match first_asked(extra) {
+        Some(name) => Err(Unsupported::new(
             format!("{field}.{name}"),
             "is not known to this node",
         )),
