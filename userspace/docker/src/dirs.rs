@@ -2,7 +2,7 @@
 
 use crate::plan::ContainerTask;
 use bollard::models::{HostConfig, Mount, MountType};
-use essaim_runner::{FileKind, RunnerError};
+use essaim_runner::{FileKind, RunnerError, read_record, write_record};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use serde::Serialize;
@@ -158,32 +158,12 @@ impl TaskDirs {
 
 /// What a file holds; `None` where there is none.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RunnerError> {
-    let failed = RunnerError::io("read", path);
-    match absent(fs::read(path)) {
-        Ok(None) => Ok(None),
-        Ok(Some(bytes)) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| failed(error.into())),
-        Err(error) => Err(failed(error)),
-    }
+    read_record(path).map_err(RunnerError::io("read", path))
 }
 
-/// Writes a file, whole or not at all.
+/// Writes a file to the disk, whole or not at all.
 pub(crate) fn write(path: &Path, what: &impl Serialize) -> Result<(), RunnerError> {
-    let draft = path.with_extension("draft");
-    let write = || {
-        let bytes = serde_json::to_vec(what)?;
-        let mut file = fs::OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
-    };
-    write().map_err(RunnerError::io("write", path))
+    write_record(path, what, true).map_err(RunnerError::io("write", path))
 }
 
 fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {

@@ -53,7 +53,7 @@ pub use log::{LogError, LogQuery, LogRecord, LogStream};
 pub use netns::{NetnsError, hold as hold_netns, remove as remove_netns};
 pub use process::{LogFollower, ProcessRunner, ProcessRunnerConfig, ShimProgram};
 pub use protocol::ShimStatus;
-pub use record::{Exit, ExitRecord, StartRecord, TaskHealth};
+pub use record::{Exit, ExitRecord, StartRecord, TaskHealth, read as read_record, write as write_record};
 pub use runner::{Adopted, Runner, TaskEvent, TaskState};
 pub use shim::shim_main;
 pub use spec::{

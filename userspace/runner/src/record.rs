@@ -92,7 +92,10 @@ pub enum TaskHealth {
 }
 
 /// What a record's file holds; `None` where there is none.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+///
+/// # Errors
+/// It cannot be read, or is no such record.
+pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -101,7 +104,10 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 }
 
 /// Writes a record, whole or not at all. It is on the disk when this returns only where `durable`.
-pub(crate) fn write(path: &Path, record: &impl Serialize, durable: bool) -> io::Result<()> {
+///
+/// # Errors
+/// The file system's; what was there before is there still.
+pub fn write(path: &Path, record: &impl Serialize, durable: bool) -> io::Result<()> {
     Reserved::new(path)?.write(record, durable)
 }
 
