@@ -353,21 +353,14 @@ impl Kept {
     }
 
     fn tend(&mut self, charge: Charge, descriptors: Vec<OwnedFd>, channel: &Channel) -> Reply {
-        if let refused @ Reply::Error { .. } = self.store(GOSSIP_SOCKET.to_owned(), descriptors) {
-            return refused;
+        let stored = self.store(GOSSIP_SOCKET.to_owned(), descriptors);
+        let socket = self.named.get(GOSSIP_SOCKET).filter(|_| stored == Reply::Done);
+        let Some(socket) = socket else { return stored };
+        match Tending::new(charge, socket.as_fd(), channel.as_fd().as_raw_fd()) {
+            Ok(tending) => self.tending = Some(tending),
+            Err(message) => return Reply::Error { message },
         }
-        let socket = self.named.get(GOSSIP_SOCKET).map(AsFd::as_fd);
-        let tending = socket.map(|socket| Tending::new(charge, socket, channel.as_fd().as_raw_fd()));
-        match tending {
-            Some(Ok(tending)) => {
-                self.tending = Some(tending);
-                Reply::Done
-            }
-            Some(Err(message)) => Reply::Error { message },
-            None => Reply::Error {
-                message: "the socket was not kept".to_owned(),
-            },
-        }
+        stored
     }
 
     /// A connection ends: from now on its agent is answered for.
