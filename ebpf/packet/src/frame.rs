@@ -182,16 +182,34 @@ pub(crate) fn settled(at: usize) -> usize {
     at
 }
 
+/// An offset that is at most [`MAX_OFFSET`], in the register in which it is used. Verifiers before Linux 6.8 forget the
+/// check of a number that is read back from the stack: a mask they keep, and the compiler may not know that it changes
+/// nothing.
+#[inline(always)]
+fn bounded(at: usize) -> Result<usize, DropReason> {
+    const { assert!((MAX_OFFSET + 1).is_power_of_two()) };
+    if at > MAX_OFFSET {
+        return Err(DropReason::Truncated);
+    }
+    #[cfg(target_arch = "bpf")]
+    if !core::intrinsics::is_val_statically_known(at) {
+        let mut at = at;
+        // SAFETY: an arithmetic instruction on a register.
+        unsafe {
+            core::arch::asm!("{0} &= {1}", inlateout(reg) at, const MAX_OFFSET, options(pure, nomem, nostack, preserves_flags));
+        }
+        return Ok(at);
+    }
+    Ok(at)
+}
+
 /// Checks that the frame holds `N` bytes at `at`.
 ///
 /// # Errors
 /// [`DropReason::Truncated`] where the frame ends before.
 #[inline(always)]
 pub fn view<'a, const N: usize>(frame: &(impl Frame + 'a), at: usize) -> Result<View<'a, N>, DropReason> {
-    if at > MAX_OFFSET {
-        return Err(DropReason::Truncated);
-    }
-    let first = frame.data() + at;
+    let first = frame.data() + bounded(at)?;
     if first + N > frame.data_end() {
         return Err(DropReason::Truncated);
     }
@@ -207,10 +225,7 @@ pub fn view<'a, const N: usize>(frame: &(impl Frame + 'a), at: usize) -> Result<
 /// [`DropReason::Truncated`] where the frame ends before the word does.
 #[inline(always)]
 pub fn load<T: Wire>(frame: &impl Frame, at: usize) -> Result<T, DropReason> {
-    if at > MAX_OFFSET {
-        return Err(DropReason::Truncated);
-    }
-    let first = frame.data() + at;
+    let first = frame.data() + bounded(at)?;
     if first + size_of::<T>() > frame.data_end() {
         return Err(DropReason::Truncated);
     }
@@ -301,10 +316,7 @@ pub fn view_mut<'a, const N: usize>(
     frame: &mut (impl FrameMut + 'a),
     at: usize,
 ) -> Result<ViewMut<'a, N>, DropReason> {
-    if at > MAX_OFFSET {
-        return Err(DropReason::Truncated);
-    }
-    let first = frame.data() + at;
+    let first = frame.data() + bounded(at)?;
     if first + N > frame.data_end() {
         return Err(DropReason::Truncated);
     }

@@ -4,7 +4,11 @@
 //! a packet are kept as they lie in it (network order) where they are only compared or copied; a name that says `len`
 //! or `mtu` is in host order. Nothing here indexes unchecked, wraps or panics on bytes from the network.
 #![cfg_attr(not(test), no_std)]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(asm_experimental_arch, core_intrinsics),
+    allow(internal_features)
+)]
 #![allow(
     clippy::inline_always,
     clippy::cast_possible_truncation,

@@ -100,14 +100,9 @@ pub(super) fn at_edge(
             _ => Err(DropReason::UnknownDestination),
         };
     }
-    let uplinks = &env.config.uplinks;
-    let ifindex = match token {
-        1 => uplinks[0],
-        2 => uplinks[1],
-        3 => uplinks[2],
-        4 => uplinks[3],
-        _ => 0,
-    };
+    // 0 names none: it wraps to a place that there is not.
+    let place = skb::settled(usize::from(token).wrapping_sub(1));
+    let ifindex = env.config.uplinks.get(place).copied().unwrap_or(0);
     if ifindex == 0 {
         return Err(DropReason::UnknownInterface);
     }
