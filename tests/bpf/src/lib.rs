@@ -29,5 +29,6 @@ pub use hostile::Random;
 pub use node::{Node, addr};
 pub use outer::{Steering, vxlan};
 pub use row::{
-    DROP, Input, PASS, REDIRECT, Ran, Row, Watched, check, check_each, encapsulated, source_port, xdp,
+    DROP, Input, PASS, REDIRECT, Ran, Row, Watched, check, check_each, encapsulated, kernel_version,
+    source_port, xdp,
 };

@@ -85,6 +85,12 @@ impl Node {
         names
     }
 
+    /// How many instructions the kernel's verifier followed before it took a program.
+    pub fn verified_instructions(&self, program: &str) -> u32 {
+        let programs = self.loaded.datapath.programs();
+        programs.verified_instructions(program).unwrap()
+    }
+
     /// Ticks a second of the kernel.
     pub fn hz(&self) -> u32 {
         self.loaded.datapath.hz()

@@ -185,7 +185,9 @@ impl Node {
             gso,
             metadata,
         } = input;
-        let whole = [metadata.as_slice(), frame].concat();
+        // Linux before 6.8 takes less in front of a frame; what matters there is next to it.
+        let metadata = &metadata[..metadata.len().min(metadata_room())];
+        let whole = [metadata, frame].concat();
         let run = if *program == "ingress_xdp" {
             let context = XdpContext {
                 metadata: u32::try_from(metadata.len()).unwrap(),
@@ -213,6 +215,19 @@ impl Node {
         let output = self.loaded().datapath.programs().run(program, &run, 1)?;
         Ok((output.verdict, output.packet))
     }
+}
+
+/// The first two numbers of the kernel's release.
+pub fn kernel_version() -> (u32, u32) {
+    let name = nix::sys::utsname::uname().unwrap();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split('.').map_while(|number| number.parse().ok());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
+/// How many bytes the kernel takes as metadata.
+fn metadata_room() -> usize {
+    if kernel_version() < (6, 8) { 32 } else { 252 }
 }
 
 /// What is expected to be reported of a packet.

@@ -3,14 +3,13 @@
 use crate::bpf::{LinkTarget, link_create, update};
 use crate::mapped::MappedArray;
 use crate::maps::Maps;
-use crate::programs::Programs;
-use crate::{DatapathError, syscall};
+use crate::{DatapathError, clsact, pins, syscall};
 use essaim_abi::{DnsAnswer, DnsKey, DnsState, Pod, maps};
 use nix::sched::{CloneFlags, setns};
 use nix::time::ClockId;
-use std::io;
 use std::mem::offset_of;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -94,26 +93,86 @@ pub(crate) fn set_asker(maps: &Maps, socket: BorrowedFd<'_>, asker: u64) -> Resu
         .map_err(syscall("write map", maps::DNS_ASKERS))
 }
 
-/// Attaches the program to the loopback of a namespace: `None` where the kernel (before 6.6) knows no tcx. A thread of its
-/// own enters the namespace, so the caller's stays where it is.
+/// Attaches the program to the loopback of a namespace: `None` where the kernel (before 6.6) knows no tcx.
 ///
 /// # Errors
 /// Where the namespace cannot be entered or the kernel refuses.
-pub(crate) fn attach(programs: &Programs, netns: BorrowedFd<'_>) -> Result<Option<OwnedFd>, DatapathError> {
-    let program = programs.fd(PROGRAM)?;
-    let work = || {
-        setns(netns, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)?;
+pub(crate) fn attach(
+    program: BorrowedFd<'_>,
+    netns: BorrowedFd<'_>,
+) -> Result<Option<OwnedFd>, DatapathError> {
+    let linked = inside(netns, || {
         link_create(&program, LinkTarget::Interface(LOOPBACK), TCX_INGRESS, 0)
-    };
-    let linked = thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, work) {
-        Ok(thread) => thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-        Err(error) => Err(error),
-    });
+    })?;
     match linked {
         Ok(link) => Ok(Some(link)),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
         Err(error) => Err(syscall("attach to a task's loopback program", PROGRAM)(error)),
     }
+}
+
+/// Attaches the program that is pinned at `pin` by a filter of the clsact qdisc, which stays while the namespace does.
+///
+/// # Errors
+/// As [`attach`].
+pub(crate) fn attach_filter(pin: &Path, netns: BorrowedFd<'_>) -> Result<(), DatapathError> {
+    inside(netns, || clsact::attach(pin, LOOPBACK))?
+}
+
+/// The program on a namespace's loopback, pinned nowhere: it is taken off when this goes.
+#[derive(Debug)]
+pub struct Answering(Held);
+
+#[derive(Debug)]
+enum Held {
+    /// It goes with the descriptor.
+    Link { _link: OwnedFd },
+    /// A filter in this namespace.
+    Filter(OwnedFd),
+}
+
+impl Answering {
+    pub(crate) fn attach(program: BorrowedFd<'_>, netns: BorrowedFd<'_>) -> Result<Self, DatapathError> {
+        if let Some(link) = attach(program, netns)? {
+            return Ok(Self(Held::Link { _link: link }));
+        }
+        let held = netns
+            .try_clone_to_owned()
+            .map_err(syscall("open namespace of", "a task"))?;
+        // A filter is attached from a pin, which need not stay.
+        let pin = Path::new("/sys/fs/bpf").join(format!(
+            "essaim-{}-{}-{PROGRAM}",
+            std::process::id(),
+            held.as_raw_fd()
+        ));
+        pins::pin(&program, &pin)?;
+        let attached = attach_filter(&pin, netns);
+        pins::remove(&pin)?;
+        attached.map(|()| Self(Held::Filter(held)))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if let Held::Filter(netns) = &self.0
+            && let Err(error) = inside(netns.as_fd(), || clsact::detach(LOOPBACK)).flatten()
+        {
+            tracing::debug!(%error, "the program stays on a loopback");
+        }
+    }
+}
+
+/// Works in a namespace, on a thread of its own: the caller's stays where it is.
+fn inside<T: Send>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> Result<T, DatapathError> {
+    let enter = || {
+        setns(netns, CloneFlags::CLONE_NEWNET)?;
+        Ok(work())
+    };
+    let done = thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, enter) {
+        Ok(thread) => thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        Err(error) => Err(error),
+    });
+    done.map_err(syscall("enter namespace of", "a task"))
 }

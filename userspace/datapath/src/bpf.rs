@@ -12,7 +12,7 @@ pub(crate) use link::{LinkTarget, link_create, link_detach, link_info, link_upda
 pub(crate) use map::{
     Cursor, MapSpec, delete, delete_batch, lookup, lookup_batch, map_create, map_info, update, update_batch,
 };
-pub(crate) use object::{object_get, object_pin, prog_id};
+pub(crate) use object::{object_get, object_pin, prog_info};
 pub(crate) use run::run;
 pub use run::{RunInput, RunOutput, SkbContext, XdpContext, XdpMode};
 

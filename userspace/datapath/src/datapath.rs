@@ -1,4 +1,4 @@
-use crate::answers::{self, AnswerStore};
+use crate::answers::{self, AnswerStore, Answering};
 use crate::apply::{self, ApplyReport};
 use crate::counters::{self, CountersReport};
 use crate::events::EventRing;
@@ -22,7 +22,7 @@ use nix::fcntl::Flock;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::mem::offset_of;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -229,7 +229,6 @@ impl Datapath {
     }
 
     /// Has the kernel answer questions for names in a task's namespace, for whoever asks at this socket of the resolver.
-    /// Where it cannot (before 6.6) all questions go to the socket.
     ///
     /// # Errors
     /// Where this data plane is not pinned or is another process's, the namespace cannot be entered, or the kernel
@@ -261,8 +260,7 @@ impl Datapath {
         .answer(cookie, netns)
     }
 
-    /// As [`Self::answer_task`] of a data plane that is pinned nowhere: it ends with the descriptor that is returned.
-    /// `None` where the kernel cannot.
+    /// As [`Self::answer_task`] of a data plane that is pinned nowhere: it ends with what is returned.
     ///
     /// # Errors
     /// Where the namespace cannot be entered or the kernel refuses.
@@ -271,9 +269,9 @@ impl Datapath {
         asker: u64,
         netns: BorrowedFd<'_>,
         socket: BorrowedFd<'_>,
-    ) -> Result<Option<OwnedFd>, DatapathError> {
+    ) -> Result<Answering, DatapathError> {
         self.set_asker(asker, socket)?;
-        answers::attach(&self.programs, netns)
+        Answering::attach(self.programs.fd(answers::PROGRAM)?, netns)
     }
 
     /// Says who asks at a socket of the resolver.

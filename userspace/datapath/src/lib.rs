@@ -37,7 +37,7 @@ mod table;
 mod trace;
 mod verify;
 
-pub use answers::AnswerStore;
+pub use answers::{AnswerStore, Answering};
 pub use apply::ApplyReport;
 pub use bpf::{RunInput, RunOutput, SkbContext, XdpContext, XdpMode};
 pub use counters::CountersReport;

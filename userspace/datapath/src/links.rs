@@ -10,7 +10,7 @@ use essaim_model::{AttachmentFacts, NodeFacts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -123,13 +123,23 @@ const ANSWERS: &str = "dns_tc-";
 enum Held {
     /// A link, and the number of the program that it holds.
     Link(OwnedFd, u32),
-    /// A filter of the clsact qdisc, which is no object: a mark.
-    Filter,
-    /// An uplink that takes no XDP, or a loopback that takes no tcx: a mark, too.
+    /// A filter of the clsact qdisc, and the number of the program in it.
+    Filter(u32),
+    /// An uplink that takes no XDP: a mark.
     LeftOut,
 }
 
-/// What the names of marks end in; a mark is a pin of the stub program.
+/// What hangs now.
+enum Hung {
+    /// By a link, which wants a pin.
+    Link(OwnedFd),
+    /// By a filter, whose mark is there.
+    Filter,
+    /// Nothing: the kernel cannot, or what it would hang in is gone.
+    Nothing,
+}
+
+/// What the names of marks end in; a mark is a pin of the program.
 const FILTER: &str = "-clsact";
 const LEFT_OUT: &str = "-left_out";
 
@@ -180,26 +190,34 @@ impl Links<'_> {
         }
     }
 
-    /// Hangs the answers into a task's namespace, where the kernel can.
+    /// Hangs the answers into a task's namespace.
     ///
     /// # Errors
     /// Where the namespace cannot be entered or the kernel refuses; calling again tries again.
     pub(crate) fn answer(&self, cookie: u64, netns: BorrowedFd<'_>) -> Result<(), DatapathError> {
         let attachment = Attachment::Answers(cookie);
         let program = self.program(&attachment)?;
+        let current = prog_id(program)?;
         match self.held(&attachment)? {
-            Some(Held::Link(link, held)) if held != prog_id(program)? => {
+            Some(Held::Link(link, held)) if held != current => {
                 return link_update(&link, &program).map_err(syscall("update link", attachment));
             }
-            Some(Held::Link(..) | Held::LeftOut) => return Ok(()),
-            Some(Held::Filter) | None => {}
+            Some(Held::Filter(held)) if held != current => {}
+            Some(Held::Link(..) | Held::Filter(_) | Held::LeftOut) => return Ok(()),
+            None => {}
         }
         pins::make_folder(&self.pins.links())?;
         pins::remove(&self.path(&attachment))?;
-        match answers::attach(self.programs, netns)? {
-            Some(link) => pins::pin(&link, &self.path(&attachment)),
-            None => pins::pin(&program, &self.mark(&attachment, LEFT_OUT)),
+        if let Some(link) = answers::attach(program, netns)? {
+            return pins::pin(&link, &self.path(&attachment));
         }
+        let mark = self.mark(&attachment, FILTER);
+        pins::remove(&mark)?;
+        pins::pin(&program, &mark)?;
+        answers::attach_filter(&mark, netns).inspect_err(|_| {
+            // The mark would be believed: nobody looks into the namespace again.
+            let _ = pins::remove(&mark);
+        })
     }
 
     /// What is wanted and does not hang, or holds another program.
@@ -211,9 +229,9 @@ impl Links<'_> {
         for attachment in Attachment::wanted(facts) {
             let program = prog_id(self.program(&attachment)?)?;
             match self.held(&attachment)? {
-                Some(Held::Filter | Held::LeftOut) => {}
-                Some(Held::Link(_, held)) if held == program => {}
-                Some(Held::Link(..)) | None => missing.push(attachment),
+                Some(Held::LeftOut) => {}
+                Some(Held::Link(_, held) | Held::Filter(held)) if held == program => {}
+                Some(Held::Link(..) | Held::Filter(_)) | None => missing.push(attachment),
             }
         }
         Ok(missing)
@@ -230,25 +248,26 @@ impl Links<'_> {
                 }
                 return Ok(());
             }
-            (Some(Held::Filter), _) => return Ok(()),
+            (Some(Held::Filter(held)), _) if held == program => return Ok(()),
             (Some(Held::LeftOut), Attachment::Interface(_, ifindex)) if self.refused.contains(ifindex) => {
                 return Ok(());
             }
             // Another process was refused: it is asked for again.
-            (Some(Held::LeftOut) | None, _) => {}
+            (Some(Held::LeftOut | Held::Filter(_)) | None, _) => {}
         }
         pins::remove(&self.path(attachment))?;
         pins::remove(&self.mark(attachment, LEFT_OUT))?;
         let attached = match *attachment {
-            Attachment::Socket(name) => self.attach_socket(name).map(Some),
+            Attachment::Socket(name) => self.attach_socket(name).map(Hung::Link),
             Attachment::Interface(Hook::IngressXdp, ifindex) => self.attach_xdp(attachment, ifindex, report),
             Attachment::Interface(hook, ifindex) => self.attach_tc(attachment, hook, ifindex),
             // These hang in other namespaces: see `answer`.
             Attachment::Answers(_) => return Ok(()),
         };
         match attached {
-            Ok(Some(link)) => pins::pin(&link, &self.path(attachment))?,
-            Ok(None) => return Ok(()),
+            Ok(Hung::Link(link)) => pins::pin(&link, &self.path(attachment))?,
+            Ok(Hung::Filter) => {}
+            Ok(Hung::Nothing) => return Ok(()),
             // The interface went since the facts were read: the next ones will not name it.
             Err(DatapathError::Syscall { source, .. }) if is_gone(&source) => return Ok(()),
             Err(error) => return Err(error),
@@ -270,22 +289,16 @@ impl Links<'_> {
             };
             return Ok(hangs.then_some(Held::Link(link, info.prog_id)));
         }
-        if let Attachment::Answers(_) = attachment {
-            let mark = pins::get(&self.mark(attachment, LEFT_OUT))?;
-            return Ok(mark.map(|_| Held::LeftOut));
+        if let Some(mark) = pins::get(&self.mark(attachment, FILTER))? {
+            return Ok(match attachment {
+                Attachment::Interface(_, ifindex) => clsact::program_at(*ifindex)?.map(Held::Filter),
+                // The namespace of another is not entered to look: what is marked was attached.
+                Attachment::Answers(_) => Some(Held::Filter(prog_id(mark.as_fd())?)),
+                Attachment::Socket(_) => None,
+            });
         }
-        let Attachment::Interface(_, ifindex) = attachment else {
-            return Ok(None);
-        };
-        if clsact::interface_name(*ifindex).is_none() {
-            return Ok(None);
-        }
-        let marked = |end| pins::get(&self.mark(attachment, end)).map(|pin| pin.is_some());
-        Ok(match (marked(FILTER)?, marked(LEFT_OUT)?) {
-            (true, _) => Some(Held::Filter),
-            (false, true) => Some(Held::LeftOut),
-            (false, false) => None,
-        })
+        let left_out = pins::get(&self.mark(attachment, LEFT_OUT))?;
+        Ok(left_out.map(|_| Held::LeftOut))
     }
 
     fn mark(&self, attachment: &Attachment, end: &str) -> PathBuf {
@@ -318,25 +331,25 @@ impl Links<'_> {
         attachment: &Attachment,
         ifindex: u32,
         report: &mut AttachReport,
-    ) -> Result<Option<OwnedFd>, DatapathError> {
+    ) -> Result<Hung, DatapathError> {
         let program = self.stub.program(Hook::IngressXdp)?;
         let attach = |mode| link_create(&program, LinkTarget::Interface(ifindex), XDP, mode);
         let native = attach(NATIVE);
         let (link, how) = match native {
-            Ok(link) => (Some(link), XdpAttachment::Native),
+            Ok(link) => (Hung::Link(link), XdpAttachment::Native),
             Err(native) if is_gone(&native) => {
                 return Err(syscall("attach XDP to interface", ifindex)(native));
             }
             Err(native) => match attach(GENERIC) {
                 Ok(link) => {
                     tracing::debug!(ifindex, error = %native, "no native XDP");
-                    (Some(link), XdpAttachment::Generic)
+                    (Hung::Link(link), XdpAttachment::Generic)
                 }
                 Err(error) => {
                     tracing::debug!(ifindex, %error, "no generic XDP");
                     pins::pin(&program, &self.mark(attachment, LEFT_OUT))?;
                     self.refused.insert(ifindex);
-                    (None, XdpAttachment::LeftOut)
+                    (Hung::Nothing, XdpAttachment::LeftOut)
                 }
             },
         };
@@ -344,22 +357,21 @@ impl Links<'_> {
         Ok(link)
     }
 
-    fn attach_tc(
-        &self,
-        attachment: &Attachment,
-        hook: Hook,
-        ifindex: u32,
-    ) -> Result<Option<OwnedFd>, DatapathError> {
+    fn attach_tc(&self, attachment: &Attachment, hook: Hook, ifindex: u32) -> Result<Hung, DatapathError> {
         let program = self.stub.program(hook)?;
         match released(|| link_create(&program, LinkTarget::Interface(ifindex), TCX_INGRESS, 0)) {
-            Ok(link) => Ok(Some(link)),
+            Ok(link) => Ok(Hung::Link(link)),
             // Kernels before 6.6 know no tcx.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                clsact::attach(&self.pins.stub().join(format!("{}_stub", hook.name())), ifindex)?;
+                // The mark first: what it promises and the kernel has not is attached by the next call.
                 let mark = self.mark(attachment, FILTER);
                 pins::remove(&mark)?;
                 pins::pin(&program, &mark)?;
-                Ok(None)
+                if nix::net::if_::if_indextoname(ifindex).is_err() {
+                    return Ok(Hung::Nothing);
+                }
+                clsact::attach(&mark, ifindex)?;
+                Ok(Hung::Filter)
             }
             Err(error) => Err(syscall("attach tc to interface", ifindex)(error)),
         }
@@ -375,7 +387,9 @@ pub(crate) fn update_sockets(pins: &Pins, programs: &Programs) -> Result<(), Dat
         .iter()
         .map(|(name, _)| ((*name).to_owned(), *name));
     let answers = pins::names(&pins.links())?.into_iter();
-    let answers = answers.filter(|pin| pin.starts_with(ANSWERS) && !pin.ends_with(LEFT_OUT));
+    // A filter is in a namespace that nobody here can enter: `Links::answer` comes by with the key.
+    let is_link = |pin: &String| !pin.ends_with(LEFT_OUT) && !pin.ends_with(FILTER);
+    let answers = answers.filter(|pin| pin.starts_with(ANSWERS) && is_link(pin));
     for (pin, name) in sockets.chain(answers.map(|pin| (pin, answers::PROGRAM))) {
         let Some(link) = pins::get(&pins.links().join(&pin))? else {
             continue;
@@ -397,10 +411,12 @@ pub(crate) fn update_sockets(pins: &Pins, programs: &Programs) -> Result<(), Dat
 pub(crate) fn detach(pins: &Pins, name: &str) -> Result<(), DatapathError> {
     let path = pins.links().join(name);
     if let Some(filter) = name.strip_suffix(FILTER) {
-        if let Some((hook, ifindex)) = filter.rsplit_once('-')
+        // That of the answers ends with its namespace; without an agent, it passes every question on.
+        if !filter.starts_with(ANSWERS)
+            && let Some((_, ifindex)) = filter.rsplit_once('-')
             && let Ok(ifindex) = ifindex.parse()
         {
-            clsact::detach(&format!("{hook}_stub"), ifindex)?;
+            clsact::detach(ifindex)?;
         }
     } else if !name.ends_with(LEFT_OUT)
         && let Some(link) = pins::get(&path)?
@@ -434,7 +450,8 @@ fn released(mut attach: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<Owned
 }
 
 fn prog_id(program: BorrowedFd<'_>) -> Result<u32, DatapathError> {
-    bpf::prog_id(&program).map_err(syscall("read what is known of", "program"))
+    let info = bpf::prog_info(&program).map_err(syscall("read what is known of", "program"))?;
+    Ok(info.id)
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -38,6 +38,17 @@ impl Programs {
         self.by_name.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()))
     }
 
+    /// How many instructions the verifier followed before it took a program. It refuses one of more than a million.
+    ///
+    /// # Errors
+    /// Where there is no such program, or the kernel does not tell.
+    pub fn verified_instructions(&self, name: &str) -> Result<u32, DatapathError> {
+        let info = bpf::prog_info(&self.fd(name)?);
+        Ok(info
+            .map_err(syscall("read what is known of program", name))?
+            .verified)
+    }
+
     /// Runs a packet through a program `repeat` times.
     ///
     /// # Errors

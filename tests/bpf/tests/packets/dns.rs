@@ -2,13 +2,13 @@
 
 use essaim_abi::{DnsAnswer, DnsKey, DnsState, MacAddr};
 use essaim_bpf_tests::{Fragment, Input, Node, PASS, Packet, Payload, Random};
-use essaim_datapath::AnswerStore;
+use essaim_datapath::{AnswerStore, Answering};
 use essaim_dns::{AskerId, AskerInfo, DnsServer, KernelAnswers, Zone, open_sockets};
 use essaim_model::{Catalog, Liveness};
 use std::fs::File;
 use std::io;
 use std::net::UdpSocket;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,13 +131,12 @@ impl Site {
     }
 
     /// Hangs the program into this thread's loopback.
-    fn attach(&mut self, task: &Task, id: u64) -> OwnedFd {
+    fn attach(&mut self, task: &Task, id: u64) -> Answering {
         let netns = File::open("/proc/thread-self/ns/net").unwrap();
-        let link = self
-            .node
-            .datapath()
-            .answer_unpinned(id, netns.as_fd(), task.udp.as_fd());
-        link.unwrap().unwrap()
+        let datapath = self.node.datapath();
+        datapath
+            .answer_unpinned(id, netns.as_fd(), task.udp.as_fd())
+            .unwrap()
     }
 
     fn answered(&mut self) -> u64 {

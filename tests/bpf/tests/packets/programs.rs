@@ -2,8 +2,8 @@
 
 use essaim_abi::{ConfigFlags, Hook, MacAddr, Verdict};
 use essaim_bpf_tests::{
-    Input, Node, Packet, REDIRECT, Row, Steering, Tcp, check, encapsulated, index, mac_of, of_flow, sound,
-    uplink, xdp,
+    Input, Node, Packet, REDIRECT, Row, Steering, Tcp, check, encapsulated, index, kernel_version, mac_of,
+    of_flow, sound, uplink, xdp,
 };
 
 const CLIENT: (&str, u16) = ("198.51.100.7", 40_000);
@@ -50,6 +50,60 @@ fn every_program_has_its_tests() {
     let mut expected: Vec<&str> = by_sockets.into_iter().chain(here).collect();
     expected.sort_unstable();
     assert_eq!(node.programs(), expected);
+}
+
+/// Where the verifier gives up, whatever the kernel.
+const VERIFIER_LIMIT: u32 = 1_000_000;
+
+/// At most so many verified instructions with the kernels of today, and with those before 6.8, of which the oldest that is
+/// supported is tested (`tests/vm`): a third more than there were when this was written. A change that has the verifier
+/// follow a program twice as long shows here, long before a kernel refuses it.
+const VERIFIED_AT_MOST: [(&str, u32, u32); 22] = [
+    ("answer_tc", 24_000, 41_000),
+    ("backend_error_tc", 210_000, 410_000),
+    ("backend_tc", 760_000, 630_000),
+    ("clock_probe", 10, 10),
+    ("connect4", 16_000, 23_000),
+    ("connect6", 14_000, 19_000),
+    ("dns_tc", 5_800, 8_400),
+    ("edge_tc", 27_000, 230_000),
+    ("endpoint_tc", 260_000, 150_000),
+    ("getpeername4", 190, 190),
+    ("getpeername6", 230, 230),
+    ("icmp_error_tc", 210_000, 610_000),
+    ("ingress_xdp", 19_000, 330_000),
+    ("overlay_inner_tc", 120_000, 74_000),
+    ("overlay_tc", 2_800, 2_700),
+    ("recvmsg4", 190, 190),
+    ("recvmsg6", 230, 230),
+    ("reply_tc", 160_000, 110_000),
+    ("sendmsg4", 16_000, 18_000),
+    ("sendmsg6", 14_000, 16_000),
+    ("uplink_tc", 9_100, 7_300),
+    ("vip_tc", 99_000, 330_000),
+];
+
+/// Prints what each program takes, with `--nocapture`.
+#[test]
+fn the_verifier_follows_no_program_too_long() {
+    let node = Node::new();
+    let (major, minor) = kernel_version();
+    println!("verified instructions, Linux {major}.{minor}");
+    assert_eq!(
+        VERIFIED_AT_MOST.map(|(name, ..)| name).as_slice(),
+        node.programs()
+    );
+    let mut beyond = Vec::new();
+    for (name, today, before) in VERIFIED_AT_MOST {
+        let most = if (major, minor) < (6, 8) { before } else { today };
+        let taken = node.verified_instructions(name);
+        println!("{name:18} {taken:8} of {most}");
+        assert!(taken > 0 && most < VERIFIER_LIMIT, "{name}");
+        if taken > most {
+            beyond.push(format!("{name}: {taken}, expected at most {most}"));
+        }
+    }
+    assert!(beyond.is_empty(), "{}", beyond.join("; "));
 }
 
 #[test]

@@ -21,12 +21,15 @@ struct InfoAttributes {
     info: u64,
 }
 
-/// The head of `struct bpf_prog_info`.
+/// `struct bpf_prog_info` up to what is read of it.
 #[repr(C)]
 #[derive(Default)]
 struct RawProgInfo {
     kind: u32,
     id: u32,
+    between: [u64; 26],
+    verified: u32,
+    attach_btf_obj_id: u32,
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
@@ -68,11 +71,20 @@ pub(crate) fn object_get(path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// The number of a program, unique while it lives.
+/// What the kernel says of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProgInfo {
+    /// Its number, unique while it lives.
+    pub(crate) id: u32,
+    /// How many instructions the verifier followed before it took it.
+    pub(crate) verified: u32,
+}
+
+/// Reads what the kernel knows of a program.
 ///
 /// # Errors
 /// What bpf(2) says of `BPF_OBJ_GET_INFO_BY_FD`.
-pub(crate) fn prog_id(program: &impl AsFd) -> io::Result<u32> {
+pub(crate) fn prog_info(program: &impl AsFd) -> io::Result<ProgInfo> {
     let mut raw = RawProgInfo::default();
     let mut attributes = InfoAttributes {
         fd: program.as_fd().as_raw_fd(),
@@ -81,6 +93,8 @@ pub(crate) fn prog_id(program: &impl AsFd) -> io::Result<u32> {
     };
     // SAFETY: the arm of `BPF_OBJ_GET_INFO_BY_FD`; the kernel writes at most `length` bytes, which are those of `raw`.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attributes) }?;
-    let RawProgInfo { kind: _, id } = raw;
-    Ok(id)
+    Ok(ProgInfo {
+        id: raw.id,
+        verified: raw.verified,
+    })
 }
