@@ -54,5 +54,5 @@ pub use node::PlacedTask;
 pub use run::{Ran, Running, run_here};
 pub use traces::{Prefix, remove_leftovers};
 pub use underlay::{HUB, UPLINK, WORLD_V4, WORLD_V6};
-pub use wait::eventually;
+pub use wait::{eventually, patience};
 pub use xdp_pass::XdpPass;

@@ -1,6 +1,7 @@
 //! Running commands inside a cluster.
 
 use crate::cluster::Cluster;
+use crate::wait::patience;
 use crate::{ip, spawn};
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
@@ -8,9 +9,13 @@ use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-/// Seconds after which a command that does not end is ended: nothing in a lab takes longer.
-const LIMIT: &str = "120";
+/// After that a command that does not end is ended: nothing in a lab takes longer.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// How long a request may take.
+const REQUEST: Duration = Duration::from_secs(5);
 
 /// What a command did.
 #[derive(Clone, Debug)]
@@ -60,7 +65,8 @@ impl Cluster {
     /// # Errors
     /// When it cannot be started; a command that fails is told in [`Ran::status`].
     pub fn exec(&self, at: &str, argv: &[&str]) -> anyhow::Result<Ran> {
-        let mut command = self.command(at, &[&["timeout", "--kill-after=1", LIMIT], argv].concat())?;
+        let limit = patience(LIMIT).as_secs().to_string();
+        let mut command = self.command(at, &[&["timeout", "--kill-after=1", &limit], argv].concat())?;
         let output = command
             .stdin(Stdio::null())
             .output()
@@ -78,8 +84,12 @@ impl Cluster {
     /// # Errors
     /// When curl fails, or the answer is not a 2xx.
     pub fn curl(&self, at: &str, url: &str) -> anyhow::Result<String> {
-        self.exec(at, &["curl", "-gsSf", "--noproxy", "*", "--max-time", "5", url])?
-            .ok()
+        let limit = patience(REQUEST).as_secs().to_string();
+        self.exec(
+            at,
+            &["curl", "-gsSf", "--noproxy", "*", "--max-time", &limit, url],
+        )?
+        .ok()
     }
 
     /// Runs `essaim-peer` with these arguments.

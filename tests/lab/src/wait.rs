@@ -1,12 +1,34 @@
 //! Waiting for a condition, never for a time.
 
 use anyhow::Context as _;
+use std::env;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+/// How many times as slow this machine is as those that deadlines are made for: an emulated one says so.
+const SLOWNESS: &str = "ESSAIM_LAB_SLOWNESS";
 
 /// Between two looks at a condition.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Looks at a condition until it holds, and hands out what it found.
+/// A deadline of a machine as fast as most, as one of this machine.
+///
+/// # Panics
+/// Where `ESSAIM_LAB_SLOWNESS` is set and no whole number from 1 to 1000.
+pub fn patience(deadline: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let factor = FACTOR
+        .get_or_init(|| factor(env::var(SLOWNESS).ok().as_deref()).unwrap_or_else(|why| panic!("{why}")));
+    deadline * *factor
+}
+
+fn factor(said: Option<&str>) -> anyhow::Result<u32> {
+    let Some(said) = said else { return Ok(1) };
+    let number = said.parse().ok().filter(|number| (1..=1000).contains(number));
+    number.with_context(|| format!("{SLOWNESS} is {said:?}, expected a whole number from 1 to 1000"))
+}
+
+/// Looks at a condition until it holds, and hands out what it found. The deadline is stretched by [`patience`].
 ///
 /// # Errors
 /// When the deadline passes: `what` was waited for, with the last reason why it does not hold.
@@ -15,7 +37,7 @@ pub fn eventually<T>(
     what: &str,
     mut condition: impl FnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let start = Instant::now();
+    let (start, deadline) = (Instant::now(), patience(deadline));
     loop {
         match condition() {
             Ok(found) => return Ok(found),
@@ -48,6 +70,16 @@ mod tests {
             Ok(looks)
         });
         assert_eq!(found.unwrap(), 3);
+    }
+
+    #[test]
+    fn slowness_is_a_whole_number_or_an_error() {
+        assert_eq!(factor(None).unwrap(), 1);
+        assert_eq!(factor(Some("10")).unwrap(), 10);
+        for wrong in ["", "0", "-1", "1.5", "1001", "fast"] {
+            let text = factor(Some(wrong)).unwrap_err().to_string();
+            assert!(text.contains(SLOWNESS) && text.contains(wrong), "{text}");
+        }
     }
 
     #[test]
