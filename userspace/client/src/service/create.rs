@@ -41,6 +41,9 @@ pub struct CreateArgs {
     /// Accepted for docker's sake: images are never looked up in a registry
     #[arg(long, hide = true)]
     no_resolve_image: bool,
+    /// Send registry authentication details to the nodes
+    #[arg(long)]
+    pub(crate) with_registry_auth: bool,
     /// Service name
     #[arg(long, value_parser = ascii_word)]
     name: Option<String>,
