@@ -30,6 +30,7 @@ pub(crate) enum ModeFlag {
 }
 
 /// What `service create` takes.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct CreateArgs {
     /// Exit immediately instead of waiting for the service to converge
