@@ -48,7 +48,7 @@ mod xdp_pass;
 
 pub use catalog::CatalogBuilder;
 pub use cluster::{Cluster, ClusterBuilder};
-pub use engine::Engine;
+pub use engine::{Engine, EngineSettings};
 pub use family::Family;
 pub use node::PlacedTask;
 pub use run::{Ran, Running, run_here};

@@ -2,6 +2,7 @@
 
 use crate::EngineError;
 use bytes::Bytes;
+use essaim_objects::Sensitive;
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, header};
 use percent_encoding::percent_decode_str;
@@ -89,9 +90,10 @@ impl Request {
         }
     }
 
-    /// Whether a header says something.
-    pub(crate) fn has_header(&self, name: &str) -> bool {
-        self.headers.get(name).is_some_and(|value| !value.is_empty())
+    /// Who is to ask the registry for the images that the request names: `X-Registry-Auth`, where it says something.
+    pub(crate) fn registry_auth(&self) -> Option<Sensitive> {
+        let auth = self.headers.get("x-registry-auth")?.to_str().ok()?;
+        (!auth.is_empty()).then(|| Sensitive(auth.to_owned()))
     }
 
     /// The body's object.

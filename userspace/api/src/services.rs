@@ -11,7 +11,8 @@ use crate::reply::{Answer, created, empty, found};
 use crate::request::Request;
 use crate::{Engine, EngineError, shape};
 use essaim_objects::{
-    JobStatus, Mode, Service, ServiceId, ServiceSpec, Timestamp, UpdateState, UpdateStatus, Version,
+    JobStatus, Mode, PullOptions, Service, ServiceId, ServiceSpec, Timestamp, UpdateState, UpdateStatus,
+    Version,
 };
 use essaim_store::Transaction;
 use http::StatusCode;
@@ -64,6 +65,7 @@ pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
     let asked: ServiceSpec = request.json()?;
     let replica = replica(engine)?;
     let mut asked = spec::with_docker_defaults(asked);
+    spec::pull_with(&mut asked, pull_options(request));
     let id = ServiceId::from_bits(random_bits()?);
     if asked.name().is_empty() {
         let bits = random_bits()?;
@@ -72,6 +74,7 @@ pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
         asked.name = names.find(|name| view.service_by_name(name).is_none());
     }
     checked(asked.check())?;
+    let warnings = warnings(&asked);
     change(&replica, |view| {
         let name = asked.name();
         if view.service_by_name(name).is_some() {
@@ -92,13 +95,60 @@ pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
         Ok(transaction)
     })
     .await?;
-    created(&json!({ "ID": id, "Warnings": warnings(request) }))
+    created(&json!({ "ID": id, "Warnings": warnings }))
 }
 
-/// What was asked for and makes no difference.
-fn warnings(request: &Request) -> Option<[&'static str; 1]> {
-    const UNUSED: &str = "X-Registry-Auth is not used: no registry is asked, each node has images of its own";
-    request.has_header("x-registry-auth").then_some([UNUSED])
+/// What was asked for and makes no difference; `null` where all does, as Docker has it.
+fn warnings(asked: &ServiceSpec) -> Option<Vec<String>> {
+    Some(asked.without_effect()).filter(|warnings| !warnings.is_empty())
+}
+
+/// How the request has images pulled, where it says so.
+fn pull_options(request: &Request) -> Option<PullOptions> {
+    let registry_auth = request.registry_auth()?;
+    Some(PullOptions {
+        registry_auth: Some(registry_auth),
+        ..PullOptions::default()
+    })
+}
+
+/// Where an update takes the credentials from that its request does not carry.
+#[derive(Clone, Copy, Debug)]
+enum AuthFrom {
+    Spec,
+    PreviousSpec,
+}
+
+impl AuthFrom {
+    fn of(request: &Request) -> Result<Self, EngineError> {
+        match request.query.get("registryAuthFrom") {
+            "" | "spec" => Ok(Self::Spec),
+            "previous-spec" => Ok(Self::PreviousSpec),
+            other => Err(EngineError::invalid(format_args!(
+                "unsupported registryAuthFrom value: {other}"
+            ))),
+        }
+    }
+
+    /// How images are pulled for the service as it was.
+    fn pull_options(self, service: &Service) -> Result<Option<PullOptions>, EngineError> {
+        let spec = match self {
+            Self::Spec => &service.spec,
+            Self::PreviousSpec => {
+                let previous = service.previous_spec.as_ref();
+                previous.ok_or_else(|| without_previous(service))?
+            }
+        };
+        let container = spec.task_template.container.as_ref();
+        Ok(container.and_then(|container| container.pull_options.clone()))
+    }
+}
+
+fn without_previous(service: &Service) -> EngineError {
+    EngineError::failed_precondition(format_args!(
+        "service {} does not have a previous spec",
+        service.id
+    ))
 }
 
 /// `POST /services/{id}/update`.
@@ -114,16 +164,13 @@ pub(crate) async fn update(engine: &impl Engine, text: &str, request: &Request) 
             )));
         }
     };
-    let auth_from = request.query.get("registryAuthFrom");
-    if !matches!(auth_from, "" | "spec" | "previous-spec") {
-        return Err(EngineError::invalid(format_args!(
-            "unsupported registryAuthFrom value: {auth_from}"
-        )));
-    }
+    let auth_from = AuthFrom::of(request)?;
     let replica = replica(engine)?;
     let asked = spec::with_docker_defaults(asked);
+    let mut warnings = None;
     if !rolls_back {
         checked(asked.check())?;
+        warnings = self::warnings(&asked);
     }
     change(&replica, |view| {
         let old = find::<Service>(view, text)?;
@@ -133,7 +180,13 @@ pub(crate) async fn update(engine: &impl Engine, text: &str, request: &Request) 
         let mut service = if rolls_back {
             rolled_back(&old)?
         } else {
-            updated(&old, spec::resolved(view, asked.clone())?)?
+            let mut next = spec::resolved(view, asked.clone())?;
+            let pull = match pull_options(request) {
+                Some(sent) => Some(sent),
+                None => auth_from.pull_options(&old)?,
+            };
+            spec::pull_with(&mut next, pull);
+            updated(&old, next)?
         };
         if service.spec.mode().is_job() {
             let job = service.job_status.get_or_insert_default();
@@ -145,7 +198,7 @@ pub(crate) async fn update(engine: &impl Engine, text: &str, request: &Request) 
         Ok(transaction)
     })
     .await?;
-    found(&json!({ "Warnings": warnings(request) }))
+    found(&json!({ "Warnings": warnings }))
 }
 
 /// What a new spec makes of a service.
@@ -173,10 +226,7 @@ fn updated(old: &Service, mut spec: ServiceSpec) -> Result<Service, EngineError>
 fn rolled_back(old: &Service) -> Result<Service, EngineError> {
     let mut service = old.clone();
     let Some(previous) = service.previous_spec.take() else {
-        return Err(EngineError::failed_precondition(format_args!(
-            "service {} does not have a previous spec",
-            old.id
-        )));
+        return Err(without_previous(old));
     };
     service.previous_spec = Some(std::mem::replace(&mut service.spec, previous));
     std::mem::swap(&mut service.spec_version, &mut service.previous_spec_version);

@@ -33,12 +33,23 @@ fn labelled(value: &mut Value, spec: &str) {
     }
 }
 
+/// A task's spec as clients may see it: without what its image is pulled with.
+fn without_credentials(spec: &mut Value) {
+    if let Some(container) = spec.get_mut("ContainerSpec") {
+        without(container, &["PullOptions"]);
+    }
+}
+
 /// A service, with what `insertDefaults` asks for.
 pub(crate) fn service(service: &Service, insert_defaults: bool) -> Result<Value, EngineError> {
     let mut shown = value(service)?;
     without(&mut shown, &["SpecVersion", "PreviousSpecVersion"]);
     for spec in ["Spec", "PreviousSpec"] {
         labelled(&mut shown, spec);
+        let template = shown.get_mut(spec).and_then(|spec| spec.get_mut("TaskTemplate"));
+        if let Some(template) = template {
+            without_credentials(template);
+        }
     }
     with(&mut shown, "Endpoint", json!({}));
     with(&mut shown["Endpoint"], "Spec", json!({}));
@@ -91,6 +102,9 @@ pub(crate) fn task(task: &Task, view: &View) -> Result<Value, EngineError> {
     let mut shown =
         shown.map_err(|error| EngineError::internal(format_args!("the task cannot be written: {error}")))?;
     without(&mut shown, &["SpecVersion"]);
+    if let Some(spec) = shown.get_mut("Spec") {
+        without_credentials(spec);
+    }
     if task.job_iteration.is_some() {
         // The slots of Docker's jobs begin with 0, which it does not write; its CLI counts on both.
         match task.slot.and_then(|slot| slot.checked_sub(1)) {
@@ -200,6 +214,15 @@ mod tests {
     use super::*;
     use essaim_objects::{TaskId, TaskSpec, Version};
     use essaim_store::Store;
+
+    #[test]
+    fn what_a_tasks_image_is_pulled_with_is_not_shown() {
+        let spec = json!({"ContainerSpec": {"Image": "i", "PullOptions": {"RegistryAuth": "a"}}});
+        let spec: TaskSpec = serde_json::from_value(spec).unwrap();
+        let task = Task::new(TaskId::from_bits(1), None, Arc::new(spec));
+        let shown = super::task(&task, Store::new().view()).unwrap();
+        assert_eq!(shown["Spec"]["ContainerSpec"], json!({"Image": "i"}));
+    }
 
     #[test]
     fn a_jobs_first_slot_is_not_written() {

@@ -39,6 +39,13 @@ pub(crate) struct Client {
     version: String,
 }
 
+/// What a request sends.
+#[derive(Debug)]
+struct Body<'a> {
+    object: Bytes,
+    registry_auth: Option<&'a str>,
+}
+
 /// The query of a request, in the order given.
 pub(crate) type Query<'a> = &'a [(&'a str, &'a str)];
 
@@ -86,8 +93,22 @@ impl Client {
         query: Query<'_>,
         body: &T,
     ) -> Result<Bytes, Error> {
-        let body = serde_json::to_vec(body).map_err(Error::Body)?;
-        let answer = self.request(Method::POST, path, query, Some(body.into())).await?;
+        self.post_as(path, query, body, None).await
+    }
+
+    /// As [`Client::post`], with what the images that the object names are to be pulled with.
+    pub(crate) async fn post_as<T: Serialize + ?Sized>(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        body: &T,
+        registry_auth: Option<&str>,
+    ) -> Result<Bytes, Error> {
+        let body = Body {
+            object: serde_json::to_vec(body).map_err(Error::Body)?.into(),
+            registry_auth,
+        };
+        let answer = self.request(Method::POST, path, query, Some(body)).await?;
         self.body(answer).await
     }
 
@@ -118,7 +139,7 @@ impl Client {
         method: Method,
         path: &str,
         query: Query<'_>,
-        body: Option<Bytes>,
+        body: Option<Body<'_>>,
     ) -> Result<Response<Incoming>, Error> {
         let answer = self
             .send(method, &format!("/v{}{path}", self.version), query, body)
@@ -139,18 +160,23 @@ impl Client {
         method: Method,
         path: &str,
         query: Query<'_>,
-        body: Option<Bytes>,
+        body: Option<Body<'_>>,
     ) -> Result<Response<Incoming>, Error> {
         let target = with_query(path, query);
         let mut request = Request::builder()
             .method(method)
             .uri(target)
             .header(header::HOST, "essaim");
-        if body.is_some() {
+        let mut object = Bytes::new();
+        if let Some(body) = body {
             request = request.header(header::CONTENT_TYPE, "application/json");
+            if let Some(auth) = body.registry_auth {
+                request = request.header("X-Registry-Auth", auth);
+            }
+            object = body.object;
         }
         let request = request
-            .body(Full::new(body.unwrap_or_default()))
+            .body(Full::new(object))
             .map_err(|error| Error::Usage(format!("no request can be made for {path}: {error}")))?;
         let connect = |source| Error::Connect {
             host: self.endpoint.to_string(),

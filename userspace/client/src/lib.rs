@@ -29,6 +29,7 @@ mod inspect;
 mod network;
 mod node;
 mod parse;
+mod registry;
 mod service;
 mod stack;
 mod swarm;

@@ -189,7 +189,8 @@ impl Session<'_, '_> {
         }
         let names = self.look_up(args.references()).await?;
         let spec = args.to_spec(&names, &from_files, self.console.variable)?;
-        let id = self.post_new(&spec).await?;
+        let auth = self.registry_auth(args.with_registry_auth, &spec)?;
+        let id = self.post_new(&spec, auth.as_deref()).await?;
         self.line(&id)?;
         if args.detach {
             return Ok(Exit::Done);
@@ -197,9 +198,25 @@ impl Session<'_, '_> {
         self.converge(&id, args.quiet).await
     }
 
+    /// Who asks the registry for a service's image, where that is to be sent.
+    pub(crate) fn registry_auth(&self, is_asked: bool, spec: &ServiceSpec) -> Result<Option<String>, Error> {
+        let container = spec.task_template.container.as_ref();
+        let image = container.and_then(|container| container.image.as_deref());
+        match image.filter(|_| is_asked) {
+            Some(image) => self.console.registry_auth(image).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Creates a service; its identity.
-    pub(crate) async fn post_new(&mut self, spec: &ServiceSpec) -> Result<String, Error> {
-        let created: Created = self.client.create("/services/create", spec).await?;
+    pub(crate) async fn post_new(
+        &mut self,
+        spec: &ServiceSpec,
+        registry_auth: Option<&str>,
+    ) -> Result<String, Error> {
+        const PATH: &str = "/services/create";
+        let answer = self.client.post_as(PATH, &[], spec, registry_auth).await?;
+        let created: Created = decode(&format!("POST {PATH}"), &answer)?;
         self.warn(created.warnings)?;
         Ok(created.id)
     }
@@ -220,8 +237,9 @@ impl Session<'_, '_> {
                 }
             }
             let spec = args.apply(&service.spec, &names, self.console.variable)?;
-            self.post_spec(&service, &spec, &[("registryAuthFrom", "spec")])
-                .await?;
+            let auth = self.registry_auth(args.with_registry_auth, &spec)?;
+            let query = [("registryAuthFrom", "spec")];
+            self.post_spec(&service, &spec, &query, auth.as_deref()).await?;
         }
         self.converge_told(&args.service, args.detach, args.quiet).await
     }
@@ -243,8 +261,8 @@ impl Session<'_, '_> {
                 service.spec.name()
             )));
         }
-        self.post_spec(service, &service.spec.clone(), &[("rollback", "previous")])
-            .await
+        let query = [("rollback", "previous")];
+        self.post_spec(service, &service.spec.clone(), &query, None).await
     }
 
     pub(crate) async fn post_spec(
@@ -252,11 +270,12 @@ impl Session<'_, '_> {
         service: &Service,
         spec: &ServiceSpec,
         query: &[(&str, &str)],
+        registry_auth: Option<&str>,
     ) -> Result<(), Error> {
         let version = service.version.to_string();
         let query = [query, &[("version", version.as_str())]].concat();
         let path = format!("/services/{}/update", service.id);
-        let answer = self.client.post(&path, &query, spec).await?;
+        let answer = self.client.post_as(&path, &query, spec, registry_auth).await?;
         self.warn(decode::<Updated>(&format!("POST {path}"), &answer)?.warnings)
     }
 
@@ -294,7 +313,7 @@ impl Session<'_, '_> {
                 )));
             }
         }
-        self.post_spec(&service, &spec, &[]).await
+        self.post_spec(&service, &spec, &[], None).await
     }
 
     pub(crate) fn warn(&mut self, warnings: Option<Vec<String>>) -> Result<(), Error> {

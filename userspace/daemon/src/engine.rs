@@ -7,11 +7,16 @@ use essaim_api::{Engine, EngineError, Local, LocalState, LogStream, Rotate};
 use essaim_ca::Role;
 use essaim_manager::{Replica, UpdateError};
 use essaim_node::{Node, NodeError};
-use essaim_objects::{ClusterSpec, InitRequest, JoinRequest, NodeId, Sensitive, Version};
+use essaim_objects::{ClusterSpec, InitRequest, JoinRequest, NodeId, NodeState, Sensitive, Version};
 use essaim_protocol::{LogSubscription, LogSubscriptionId};
 use essaim_rpc::chain;
 use futures_util::StreamExt as _;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+
+/// How long `init` waits at most for the node to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the API asks.
 #[derive(Clone)]
@@ -30,6 +35,27 @@ impl Daemon {
             parts,
             options,
         }
+    }
+}
+
+impl Daemon {
+    /// Waits until the cluster calls this node ready, as Docker's `init` does: whoever reads the node next can change it
+    /// without another change coming between. A node that takes longer is in its cluster all the same.
+    async fn is_ready(&self, id: NodeId) {
+        let Some(replica) = self.node.replica() else {
+            return;
+        };
+        let mut notices = replica.notices();
+        let is_ready = || {
+            let view = replica.view();
+            let node = view.node(id);
+            node.is_some_and(|node| node.status.state == NodeState::Ready && !node.attachments.is_empty())
+        };
+        let ready = async {
+            // A notice that was missed is as good as any: the view has what it told.
+            while !is_ready() && !matches!(notices.recv().await, Err(RecvError::Closed)) {}
+        };
+        let _ = tokio::time::timeout(READY_WITHIN, ready).await;
     }
 }
 
@@ -65,7 +91,9 @@ impl Engine for Daemon {
     }
 
     async fn init(&self, request: InitRequest) -> Result<NodeId, EngineError> {
-        self.node.init(request).await.map_err(|error| told(&error))
+        let id = self.node.init(request).await.map_err(|error| told(&error))?;
+        self.is_ready(id).await;
+        Ok(id)
     }
 
     async fn join(&self, request: JoinRequest) -> Result<(), EngineError> {

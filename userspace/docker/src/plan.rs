@@ -340,12 +340,7 @@ fn health(check: &essaim_objects::HealthConfig) -> HealthConfig {
 /// Who asks the registry, as a client sent it (`X-Registry-Auth`) and the managers pass it on.
 fn credentials(container: &ContainerSpec) -> Result<Option<DockerCredentials>, PlanError> {
     const FIELD: &str = "ContainerSpec.PullOptions.RegistryAuth";
-    let options = container.extra.get("PullOptions");
-    let auth = options.and_then(|options| options.get("RegistryAuth"));
-    let Some(auth) = auth
-        .and_then(serde_json::Value::as_str)
-        .filter(|auth| !auth.is_empty())
-    else {
+    let Some(auth) = container.registry_auth() else {
         return Ok(None);
     };
     // What stands in it is not to be shown.

@@ -439,6 +439,28 @@ impl Inner {
         Ok(())
     }
 
+    /// Takes a task whose process has ended to its end, where no engine tells of it: one that is told to end ends its
+    /// containers after it has closed its connections, and the next one may be long in coming.
+    pub(crate) async fn settle_without_engine(&self, task: &Arc<Task>) -> Result<(), RunnerError> {
+        let TaskState::Running(record) = task.state.borrow().clone() else {
+            return Ok(());
+        };
+        let netns = locked(&task.spec).netns.clone();
+        let pid = record.pid;
+        if pid <= 0 || blocking(move || Ok(is_within(pid, &netns))).await? {
+            return Ok(());
+        }
+        let ended = ExitRecord {
+            exit: Exit::Lost {
+                message: "the container has ended while no Docker Engine answered".to_owned(),
+            },
+            oom_killed: false,
+            started: Some(record.started),
+            finished: Timestamp::now(),
+        };
+        self.advance(task, TaskState::Ended(ended)).await
+    }
+
     async fn remove(self: &Arc<Self>, id: &TaskId) -> Result<(), RunnerError> {
         let Some(task) = self.find(id) else {
             return Ok(());
@@ -625,6 +647,14 @@ impl Inner {
         }
         Ok(adopted)
     }
+}
+
+/// Whether there is a process of this number in a named network namespace; another one may have got the number since.
+fn is_within(pid: i32, netns: &str) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let of = |path: String| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    let own = of(format!("/proc/{pid}/ns/net"));
+    own.is_ok_and(|own| of(format!("/run/netns/{netns}")).is_ok_and(|named| named == own))
 }
 
 fn rank(state: &TaskState) -> u8 {

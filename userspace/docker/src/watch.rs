@@ -33,6 +33,9 @@ impl Inner {
                     if std::mem::take(&mut was_found) {
                         tracing::info!(%fault, "containers are not watched");
                     }
+                    if let Some(inner) = inner.upgrade().filter(|_| fault.is_absent()) {
+                        inner.look_without_engine().await;
+                    }
                 } else {
                     was_found = true;
                 }
@@ -65,6 +68,19 @@ impl Inner {
             self.settle_or_say(&task).await;
         }
         Ok(())
+    }
+
+    /// Looks at the processes of tasks, where that is all that can be looked at.
+    async fn look_without_engine(&self) {
+        for task in self.all() {
+            if let Err(error) = self.settle_without_engine(&task).await {
+                tracing::warn!(
+                    task = %task.id(),
+                    error = &error as &dyn std::error::Error,
+                    "failed to see to a task"
+                );
+            }
+        }
     }
 
     async fn settle_or_say(&self, task: &Arc<crate::runner::Task>) {

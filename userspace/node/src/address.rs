@@ -77,6 +77,12 @@ fn several(found: &[Interface]) -> String {
     }
 }
 
+/// Whether an interface is a bridge of a Docker Engine on this machine, whose addresses nobody outside can reach.
+fn is_dockers(name: &str) -> bool {
+    let is_of_network = |id: &str| id.len() == 12 && id.chars().all(|c| c.is_ascii_hexdigit());
+    matches!(name, "docker0" | "docker_gwbridge") || name.strip_prefix("br-").is_some_and(is_of_network)
+}
+
 /// The addresses of this machine's interfaces that are up.
 pub(crate) fn interfaces() -> Vec<Interface> {
     use nix::net::if_::InterfaceFlags;
@@ -195,12 +201,26 @@ pub(crate) fn advertise(
     if let Some(address) = towards {
         return Ok(SocketAddr::new(address, listen.port()));
     }
-    let found = candidates(interfaces.iter());
+    let found = candidates(interfaces.iter().filter(|it| !is_dockers(&it.name)));
     match found.as_slice() {
         [] => Err(AddressError::None),
         [one] => Ok(SocketAddr::new(one.address, listen.port())),
         [..] => Err(AddressError::Several(found)),
     }
+}
+
+/// The address of VXLAN of a cluster's first node: what was asked for. One that advertises an address of loopback, as who
+/// is to stay alone may, has its data path at the machine's first other one.
+pub(crate) fn first_data_path(
+    asked: Option<&str>,
+    advertised: IpAddr,
+    interfaces: &[Interface],
+) -> Result<Option<IpAddr>, AddressError> {
+    if given(asked).is_some() || !advertised.is_loopback() {
+        return data_path(asked, interfaces);
+    }
+    let own = candidates(interfaces.iter().filter(|it| !is_dockers(&it.name)));
+    Ok(own.first().map(|it| it.address))
 }
 
 /// The address of VXLAN, where one is asked for.

@@ -60,14 +60,20 @@ impl Node {
         let spec = check_init(&request)?;
         let interfaces = address::interfaces();
         let listen = address::listen(request.listen_addr.as_deref(), &interfaces)?;
+        let asked = request.advertise_addr.as_deref();
+        let advertise = address::advertise(asked, listen, None, &interfaces)?;
         let record = Record {
             phase: Phase::Entering,
             node: Some(NodeId::from_bits(random_bits()?)),
             cluster: Some(ClusterId::from_bits(random_bits()?)),
             raft: Some(random_number()?),
             listen,
-            advertise: address::advertise(request.advertise_addr.as_deref(), listen, None, &interfaces)?,
-            data_path: address::data_path(request.data_path_addr.as_deref(), &interfaces)?,
+            advertise,
+            data_path: address::first_data_path(
+                request.data_path_addr.as_deref(),
+                advertise.ip(),
+                &interfaces,
+            )?,
             managers: Vec::new(),
             certificate_version: 0,
         };
@@ -110,14 +116,15 @@ impl Node {
         let availability = availability(request.availability.as_deref())?;
         let interfaces = address::interfaces();
         let listen = address::listen(request.listen_addr.as_deref(), &interfaces)?;
-        let advertised = request.advertise_addr.as_deref();
+        let asked = request.advertise_addr.as_deref();
+        let advertise = address::advertise(asked, listen, towards(first).await, &interfaces)?;
         let record = Record {
             phase: Phase::Entering,
             node: None,
             cluster: None,
             raft: None,
             listen,
-            advertise: address::advertise(advertised, listen, towards(first).await, &interfaces)?,
+            advertise,
             data_path: address::data_path(request.data_path_addr.as_deref(), &interfaces)?,
             managers: Vec::new(),
             certificate_version: 0,

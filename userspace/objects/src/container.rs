@@ -1,7 +1,7 @@
 //! The container of a task.
 
 use crate::object::spec;
-use crate::{ConfigId, Driver, Extra, Labels, Nanoseconds, SecretId};
+use crate::{ConfigId, Driver, Extra, Labels, Nanoseconds, SecretId, Sensitive};
 
 spec! {
     /// The container of a task.
@@ -62,6 +62,16 @@ spec! {
         "Ulimits" ulimits: Option<Vec<Ulimit>>,
         /// How readily the kernel kills it when memory is short, -1000 to 1000.
         "OomScoreAdj" oom_score_adj: Option<i64>,
+        /// How its image is pulled. Docker's API has no such member: it is set from a request's header and never shown.
+        "PullOptions" pull_options: Option<PullOptions>,
+    }
+}
+
+spec! {
+    /// How an image is pulled.
+    PullOptions {
+        /// Who asks the registry: the value of a request's `X-Registry-Auth`, JSON in base64url.
+        "RegistryAuth" registry_auth: Option<Sensitive>,
     }
 }
 
@@ -69,6 +79,12 @@ impl ContainerSpec {
     /// How long it is given to stop before it is killed; 10 seconds where nothing is said.
     pub fn stop_grace_period(&self) -> Nanoseconds {
         self.stop_grace_period.unwrap_or(Nanoseconds::from_secs(10))
+    }
+
+    /// Who asks the registry for its image, as a client sent it.
+    pub fn registry_auth(&self) -> Option<&str> {
+        let auth = self.pull_options.as_ref()?.registry_auth.as_ref()?;
+        Some(auth.0.as_str()).filter(|auth| !auth.is_empty())
     }
 
     /// Its secrets.

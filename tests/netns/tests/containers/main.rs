@@ -4,6 +4,11 @@
     reason = "a test walks through much with one cluster, which takes seconds to make"
 )]
 
+mod balancers;
 mod breaks;
+mod engines;
+mod images;
+mod prometheus;
+mod registry;
 mod serves;
 mod stage;

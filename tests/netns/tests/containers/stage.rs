@@ -1,7 +1,7 @@
 //! Two nodes with a Docker Engine each, and what is asked of them.
 
 use anyhow::{Context as _, ensure};
-use essaim_lab::{Cluster, ClusterBuilder, Engine, Family, PlacedTask, eventually};
+use essaim_lab::{Cluster, ClusterBuilder, Engine, EngineSettings, Family, PlacedTask, eventually};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -27,16 +27,27 @@ pub(crate) struct Known {
 
 impl Stage {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let lab = ClusterBuilder::new().nodes(2).build()?;
+        Self::with(&EngineSettings::default())
+    }
+
+    /// With engines of another kind.
+    pub(crate) fn with(settings: &EngineSettings) -> anyhow::Result<Self> {
+        let lab = ClusterBuilder::new().nodes(2).clients(2).build()?;
         let mut engines = BTreeMap::new();
         for node in NODES {
-            engines.insert(node, lab.spawn_engine(node)?);
+            engines.insert(node, lab.spawn_engine_with(node, settings.clone())?);
         }
         lab.spawn_nodes()?;
         lab.form(1)?;
         let stage = Self { engines, lab };
         stage.operate(&["network", "create", "--driver", "overlay", "app"])?;
         Ok(stage)
+    }
+
+    /// A node's engine.
+    pub(crate) fn engine(&mut self, node: &str) -> anyhow::Result<&mut Engine> {
+        let engine = self.engines.get_mut(node);
+        engine.with_context(|| format!("{node} has no engine"))
     }
 
     /// Runs an operator's command.
@@ -143,7 +154,7 @@ impl Stage {
     }
 
     /// Waits until each node's engine has containers of just these tasks and their sandboxes, that no namespace, mount
-    /// and directory is left of another.
+    /// and directory is left of another, and that the data plane holds just what it should.
     pub(crate) fn has_just(&self, tasks: &[PlacedTask]) -> anyhow::Result<()> {
         eventually(SOON, "only what runs is there", || {
             for node in NODES {
@@ -170,6 +181,16 @@ impl Stage {
                 ensure!(mounted.is_subset(&ids), "{node} has mounts of {mounted:?}");
             }
             Ok(())
+        })?;
+        self.verified()
+    }
+
+    /// Waits until the data plane of each node holds just what it should.
+    pub(crate) fn verified(&self) -> anyhow::Result<()> {
+        eventually(SOON, "kernel and maps are as they should be", || {
+            NODES
+                .into_iter()
+                .try_for_each(|node| self.lab.essaim(node, &["verify"])?.ok().map(drop))
         })
     }
 

@@ -388,11 +388,16 @@ fn names_are_known_as_they_are_asked_for() {
         "docker service create --network name=app,alias=a..b host sleep 1000",
         "Aliases[0] is \"a..b\", expected a DNS name",
     );
-    docker.refused(
+    // Taken as with Swarm, and remarked on.
+    let ran = docker.shell(
         "n1",
-        "docker service create --network name=app,driver-opt=a=b host sleep 1000",
-        "DriverOpts is \"a\", expected none",
+        "docker service create --detach --name opted --network name=app,driver-opt=a=b host sleep 1000",
     );
+    assert!(
+        ran.status.success() && ran.stderr.contains("DriverOpts is \"a\", expected none"),
+        "{ran:?}"
+    );
+    docker.ok("n1", "docker service rm opted");
     docker.refused(
         "n1",
         "docker service create --dns-option ndots:x host sleep 1000",

@@ -6,7 +6,7 @@ use crate::find::find;
 use essaim_manager::authority::DEFAULT_DATA_PATH_PORT;
 use essaim_objects::{
     ContainerSpec, EndpointSpec, FailureAction, Network, NetworkTarget, PortConfig, Protocol, PublishMode,
-    ResolutionMode, Runtime, ServiceMode, ServiceSpec, UpdateOrder,
+    PullOptions, ResolutionMode, Runtime, ServiceMode, ServiceSpec, UpdateOrder,
 };
 use essaim_store::View;
 use std::collections::BTreeSet;
@@ -60,6 +60,13 @@ pub(super) fn with_docker_defaults(mut spec: ServiceSpec) -> ServiceSpec {
         template.networks.clone_from(&spec.networks);
     }
     spec
+}
+
+/// Has its image pulled so, whatever the spec itself says: to Docker's API that is no member of it.
+pub(super) fn pull_with(spec: &mut ServiceSpec, options: Option<PullOptions>) {
+    if let Some(container) = &mut Arc::make_mut(&mut spec.task_template).container {
+        container.pull_options = options;
+    }
 }
 
 /// Whether its ports leave the overlays their own, which a node could publish on none of its addresses.

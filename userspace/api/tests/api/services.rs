@@ -1,4 +1,4 @@
-use crate::support::{Server, names, service, version};
+use crate::support::{Client, Server, names, service, version};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -440,4 +440,74 @@ async fn lists_are_filtered_and_what_is_removed_is_gone() {
         .await
         .fails(404, "service we not found");
     assert_eq!(names(&client.get("/services").await.ok()), ["api", "web2"]);
+}
+
+/// The credentials that a service's tasks have their image pulled with.
+fn stored_auth(server: &Server, previous: bool) -> Option<String> {
+    let store = server.engine.store();
+    let view = store.view();
+    let service = view.service_by_name("web").unwrap();
+    let spec = if previous {
+        service.previous_spec.as_ref().unwrap()
+    } else {
+        &service.spec
+    };
+    let container = spec.task_template.container.as_ref().unwrap();
+    container.registry_auth().map(str::to_owned)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn credentials_for_a_registry_are_kept_and_never_shown() {
+    const AUTH: &str = "x-registry-auth";
+    let (server, mut client) = Server::manager().await;
+    let mut asked = service("web");
+    // No member of Docker's API, whatever a client says.
+    asked["TaskTemplate"]["ContainerSpec"]["PullOptions"] = json!({"RegistryAuth": "forged"});
+    client.post("/services/create", &service("plain")).await.ok();
+    let created = client
+        .send_with(
+            "POST",
+            "/services/create",
+            &[(AUTH, "Zmlyc3Q=")],
+            asked.to_string(),
+        )
+        .await;
+    assert_eq!(created.ok()["Warnings"], json!(null));
+    assert_eq!(stored_auth(&server, false).as_deref(), Some("Zmlyc3Q="));
+
+    let update = async |client: &mut Client, more: &str, headers: &[(&str, &str)]| {
+        let now = client.get("/services/web").await.ok();
+        let mut spec = now["Spec"].clone();
+        let count = spec["TaskTemplate"]["ForceUpdate"].as_u64().unwrap_or_default();
+        spec["TaskTemplate"]["ForceUpdate"] = json!(count + 1);
+        let path = format!("/services/web/update?version={}{more}", version(&now));
+        client.send_with("POST", &path, headers, spec.to_string()).await
+    };
+    // There is none before the first update.
+    update(&mut client, "&registryAuthFrom=previous-spec", &[])
+        .await
+        .fails(400, "does not have a previous spec");
+    update(&mut client, "&registryAuthFrom=spec", &[]).await.ok();
+    assert_eq!(stored_auth(&server, false).as_deref(), Some("Zmlyc3Q="));
+    update(&mut client, "", &[(AUTH, "c2Vjb25k")]).await.ok();
+    assert_eq!(stored_auth(&server, false).as_deref(), Some("c2Vjb25k"));
+    assert_eq!(stored_auth(&server, true).as_deref(), Some("Zmlyc3Q="));
+    update(&mut client, "&registryAuthFrom=previous-spec", &[])
+        .await
+        .ok();
+    assert_eq!(stored_auth(&server, false).as_deref(), Some("Zmlyc3Q="));
+    update(&mut client, "&rollback=previous", &[]).await.ok();
+    assert_eq!(stored_auth(&server, false).as_deref(), Some("c2Vjb25k"));
+
+    for path in [
+        "/services",
+        "/services?status=true",
+        "/services/web",
+        "/services/web?insertDefaults=true",
+    ] {
+        let shown = client.get(path).await.ok().to_string();
+        for hidden in ["PullOptions", "RegistryAuth", "forged", "Zmlyc3Q=", "c2Vjb25k"] {
+            assert!(!shown.contains(hidden), "{path}: {shown}");
+        }
+    }
 }

@@ -372,13 +372,26 @@ impl Answer {
 
 impl Client {
     pub(crate) async fn send(&mut self, method: &str, uri: &str, body: impl Into<Bytes>) -> Answer {
-        let request = http::Request::builder()
+        self.send_with(method, uri, &[], body).await
+    }
+
+    /// As [`Client::send`], with more headers.
+    pub(crate) async fn send_with(
+        &mut self,
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Answer {
+        let mut request = http::Request::builder()
             .method(method)
             .uri(uri)
             .header("host", "docker")
-            .header("content-type", "application/json")
-            .body(Full::new(body.into()))
-            .unwrap();
+            .header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
         self.sender.ready().await.unwrap();
         let (head, body) = self.sender.send_request(request).await.unwrap().into_parts();
         let body = tokio::time::timeout(SOON, body.collect()).await.unwrap().unwrap();

@@ -30,6 +30,7 @@ pub(crate) enum ModeFlag {
 }
 
 /// What `service create` takes.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 #[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct CreateArgs {
     /// Exit immediately instead of waiting for the service to converge
@@ -41,6 +42,9 @@ pub struct CreateArgs {
     /// Accepted for docker's sake: images are never looked up in a registry
     #[arg(long, hide = true)]
     no_resolve_image: bool,
+    /// Send registry authentication details to the nodes
+    #[arg(long)]
+    pub(crate) with_registry_auth: bool,
     /// Service name
     #[arg(long, value_parser = ascii_word)]
     name: Option<String>,

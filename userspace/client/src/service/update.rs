@@ -23,6 +23,9 @@ pub struct UpdateArgs {
     /// Accepted for docker's sake: images are never looked up in a registry
     #[arg(long, hide = true)]
     no_resolve_image: bool,
+    /// Send registry authentication details to the nodes
+    #[arg(long)]
+    pub(crate) with_registry_auth: bool,
     /// Rollback to previous specification
     #[arg(long)]
     pub(crate) rollback: bool,

@@ -31,8 +31,8 @@ pub struct DeployArgs {
     /// Which image a service gets whose file names the same as before: the file's, or the one that it has
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     resolve_image: ResolveImage,
-    /// Not supported: no registry is asked
-    #[arg(long, hide = true)]
+    /// Send registry authentication details to the nodes
+    #[arg(long)]
     with_registry_auth: bool,
     /// Its name
     #[arg(value_parser = name)]
@@ -53,13 +53,6 @@ pub(crate) enum ResolveImage {
 
 impl Session<'_, '_> {
     pub(super) async fn deploy_stack(&mut self, args: &DeployArgs) -> Result<Exit, Error> {
-        if args.with_registry_auth {
-            return Err(Error::Usage(
-                "--with-registry-auth: no registry is asked and no credentials are kept, so there are none to send; \
-                 expected nodes that have the images, or may pull them themselves"
-                    .to_owned(),
-            ));
-        }
         // All that is wrong with the files is told before anything is sent.
         let plan = args.files.plan(&args.stack, self.console)?;
         let info: Info = self.client.get("/info", &[]).await?;
@@ -208,15 +201,17 @@ impl Session<'_, '_> {
         let mut deployed = Vec::new();
         for mut spec in specs {
             let name = spec.name().to_owned();
+            let auth = self.registry_auth(args.with_registry_auth, &spec)?;
+            let auth = auth.as_deref();
             let id = if let Some(service) = existing.remove(&name) {
                 self.line(&format!("Updating service {name} (id: {})", service.id))?;
                 keep(&mut spec, &service, args.resolve_image);
-                let updated = self.post_spec(&service, &spec, &[]).await;
+                let updated = self.post_spec(&service, &spec, &[], auth).await;
                 updated.map_err(|error| error.about(&format!("failed to update service {name}")))?;
                 service.id.to_string()
             } else {
                 self.line(&format!("Creating service {name}"))?;
-                let created = self.post_new(&spec).await;
+                let created = self.post_new(&spec, auth).await;
                 created.map_err(|error| error.about(&format!("failed to create service {name}")))?
             };
             deployed.push((name, id));

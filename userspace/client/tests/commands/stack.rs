@@ -325,10 +325,6 @@ async fn everything_wrong_in_a_file_is_told_and_nothing_sent() {
             "cannot read /nowhere/at/all: No such file",
         ),
         (
-            &["-c", "-", "--with-registry-auth"],
-            "--with-registry-auth: no registry is asked",
-        ),
-        (
             &[],
             "error: the following required arguments were not provided:\n  --compose-file <FILE>",
         ),

@@ -26,6 +26,8 @@ pub(crate) struct Container {
     pub(crate) status: &'static str,
     pub(crate) exit_code: i64,
     pub(crate) health: Option<&'static str>,
+    /// Its process, where it is another than the test's.
+    pub(crate) pid: Option<u32>,
 }
 
 /// What the engine holds, and how it is to break.
@@ -183,6 +185,7 @@ impl Fake {
                     status: "created",
                     exit_code: 0,
                     health: None,
+                    pid: None,
                 });
                 said(201, &json!({"Id": id, "Warnings": []}))
             }
@@ -280,7 +283,8 @@ impl Container {
     fn inspected(&self) -> Value {
         let running = self.status == "running";
         // Its namespace is the test's own.
-        let pid = if running { std::process::id() } else { 0 };
+        let pid = self.pid.unwrap_or_else(std::process::id);
+        let pid = if running { pid } else { 0 };
         let health = self
             .health
             .map(|status| json!({"Status": status, "FailingStreak": 3}));

@@ -378,6 +378,33 @@ async fn health_is_what_the_engine_says() {
 }
 
 #[tokio::test]
+async fn a_process_that_ends_while_there_is_no_engine_is_noticed() {
+    let place = Place::new();
+    let engine = place.engine.run();
+    let (runner, mut events) = place.runner().await;
+    runner.prepare(&place.id(), place.bare()).await.unwrap();
+    let mut process = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    place.engine.change(place.task.as_str(), "update", |container| {
+        container.pid = Some(process.id());
+    });
+    runner.start(&place.id()).await.unwrap();
+    drop(engine);
+    // It is looked at more than once before it ends.
+    let early = timeout(Duration::from_millis(2500), ended(&mut events)).await;
+    assert!(early.is_err(), "{early:?}");
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let exit = ended(&mut events).await;
+    assert!(
+        matches!(&exit, Exit::Lost { message } if message.contains("no Docker Engine")),
+        "{exit:?}"
+    );
+    let _engine = place.engine.run();
+    runner.remove(&place.id()).await.unwrap();
+    place.is_bare();
+}
+
+#[tokio::test]
 async fn the_next_agent_takes_over_what_there_is() {
     let place = Place::new();
     let engine = place.engine.run();

@@ -118,6 +118,31 @@ fn the_data_path_has_an_address_and_no_port() {
 }
 
 #[test]
+fn a_first_node_that_advertises_loopback_has_its_data_path_elsewhere() {
+    let machine = interfaces(&[
+        ("lo", "127.0.0.1"),
+        ("docker0", "172.17.0.1"),
+        ("eth0", "192.0.2.1"),
+        ("br-0123456789ab", "172.18.0.1"),
+    ]);
+    let loopback = [127, 0, 0, 1].into();
+    let found = first_data_path(None, loopback, &machine);
+    assert_eq!(found, Ok(Some([192, 0, 2, 1].into())));
+    assert_eq!(
+        first_data_path(Some("lo"), loopback, &machine),
+        Ok(Some(loopback))
+    );
+    assert_eq!(first_data_path(None, [192, 0, 2, 1].into(), &machine), Ok(None));
+    assert_eq!(first_data_path(None, loopback, &machine[..1]), Ok(None));
+    // What an engine has bridged is no address to choose between.
+    let any = "0.0.0.0:2377".parse().unwrap();
+    assert_eq!(
+        advertise(None, any, None, &machine),
+        Ok("192.0.2.1:2377".parse().unwrap())
+    );
+}
+
+#[test]
 fn remotes_are_addresses_or_names_and_get_the_port() {
     for (text, found) in [
         ("192.0.2.1", "192.0.2.1:2377"),

@@ -53,6 +53,39 @@ impl ServiceSpec {
         }
         problems.finish()
     }
+
+    /// What is taken and kept, as Swarm does, and has no effect; a line for each member.
+    pub fn without_effect(&self) -> Vec<String> {
+        let mut problems = Problems::default();
+        problems.within("TaskTemplate", |problems| {
+            let placement = self.task_template.placement.as_ref();
+            let preferences = placement.and_then(|placement| placement.preferences.as_deref());
+            problems.within("Placement", |problems| {
+                problems.each("Preferences", preferences, |problems, preference| {
+                    let spread = preference.spread.as_ref();
+                    let descriptor = spread.and_then(|spread| spread.spread_descriptor.as_deref());
+                    let descriptor = descriptor.unwrap_or_default();
+                    if let Err(error) = descriptor.parse::<SpreadKey>() {
+                        problems.text("Spread.SpreadDescriptor", descriptor, error);
+                    }
+                });
+            });
+            let networks = self.task_template.networks.as_deref();
+            problems.each("Networks", networks, |problems, network| {
+                for name in network.driver_opts.iter().flat_map(Labels::keys) {
+                    problems.text(
+                        "DriverOpts",
+                        name,
+                        "none: a task's place on a network has no options",
+                    );
+                }
+            });
+        });
+        let found = problems.found.iter();
+        found
+            .map(|problem| format!("{problem}; it has no effect"))
+            .collect()
+    }
 }
 
 /// `^[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*$`, which is: letters, digits, `-` and `_`, the ends letters or digits.
@@ -156,12 +189,8 @@ fn generic(problems: &mut Problems, resources: &NodeResources) {
             (None, Some(discrete)) => {
                 problems.number("DiscreteResourceSpec.Value", discrete.value, 1, i64::MAX);
             }
-            (Some(_), _) => problems.add(
-                "NamedResourceSpec",
-                "given",
-                "a number: no single one can be reserved",
-            ),
-            (None, None) => problems.add("", "empty", "a DiscreteResourceSpec"),
+            (Some(_), _) => {}
+            (None, None) => problems.add("", "empty", "a DiscreteResourceSpec or a NamedResourceSpec"),
         },
     );
 }
@@ -178,19 +207,6 @@ fn placement(problems: &mut Problems, placement: &Placement) {
         |problems, text| {
             if let Err(error) = text.parse::<Constraint>() {
                 problems.text("", text, error);
-            }
-        },
-    );
-    problems.each(
-        "Preferences",
-        placement.preferences.as_deref(),
-        |problems, preference| {
-            let spread = preference.spread.as_ref();
-            let descriptor = spread
-                .and_then(|spread| spread.spread_descriptor.as_deref())
-                .unwrap_or_default();
-            if let Err(error) = descriptor.parse::<SpreadKey>() {
-                problems.text("Spread.SpreadDescriptor", descriptor, error);
             }
         },
     );
@@ -226,13 +242,6 @@ fn networks(problems: &mut Problems, name: &str, networks: Option<&[NetworkTarge
         problems.each("Aliases", network.aliases.as_deref(), |problems, alias| {
             problems.host_name("", alias);
         });
-        for name in network.driver_opts.iter().flat_map(Labels::keys) {
-            problems.text(
-                "DriverOpts",
-                name,
-                "none: a task's place on a network has no options",
-            );
-        }
     });
 }
 

@@ -212,11 +212,6 @@ fn a_service_is_refused_with_the_field_and_the_reason() {
             "TaskTemplate.Placement.Constraints[0] is \"node.role==boss\", expected node.role cannot be \"boss\", expected worker or manager",
         ),
         (
-            template("Placement"),
-            json!({"Preferences": [{"Spread": {"SpreadDescriptor": "zone"}}]}),
-            "TaskTemplate.Placement.Preferences[0].Spread.SpreadDescriptor is \"zone\", expected cannot spread over \"zone\", expected node.labels.NAME or engine.labels.NAME",
-        ),
-        (
             template("Networks"),
             json!([{"Target": "a"}, {"Target": "a"}]),
             "TaskTemplate.Networks[1].Target is \"a\", expected a network that is not given twice",
@@ -230,11 +225,6 @@ fn a_service_is_refused_with_the_field_and_the_reason() {
             template("Networks"),
             json!([{"Target": "a", "Aliases": ["-x"]}]),
             "TaskTemplate.Networks[0].Aliases[0] is \"-x\", expected a DNS name",
-        ),
-        (
-            template("Networks"),
-            json!([{"Target": "a", "DriverOpts": {"x": "y"}}]),
-            "TaskTemplate.Networks[0].DriverOpts is \"x\", expected none: a task's place on a network has no options",
         ),
         (
             container("DNSConfig"),
@@ -633,4 +623,23 @@ proptest! {
         service("TaskTemplate.ContainerSpec.StopGracePeriod", json!(number));
         network(&json!({"IPAMOptions": {"Configs": [{"Subnet": text, "Gateway": text, "Range": text}]}}));
     }
+}
+
+#[test]
+fn what_has_no_effect_is_taken_and_told() {
+    let spec = json!({"Name": "web", "TaskTemplate": {"ContainerSpec": {"Image": "i"},
+        "Placement": {"Preferences": [
+            {"Spread": {"SpreadDescriptor": "zone"}}, {"Spread": {"SpreadDescriptor": "node.labels.zone"}},
+        ]},
+        "Networks": [{"Target": "a", "DriverOpts": {"x": "y"}}],
+    }});
+    let spec: ServiceSpec = serde_json::from_value(spec).unwrap();
+    assert_eq!(spec.check(), Ok(()));
+    assert_eq!(
+        spec.without_effect(),
+        [
+            "TaskTemplate.Placement.Preferences[0].Spread.SpreadDescriptor is \"zone\", expected cannot spread over \"zone\", expected node.labels.NAME or engine.labels.NAME; it has no effect",
+            "TaskTemplate.Networks[0].DriverOpts is \"x\", expected none: a task's place on a network has no options; it has no effect",
+        ]
+    );
 }

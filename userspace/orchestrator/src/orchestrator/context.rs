@@ -47,7 +47,7 @@ impl<C: Cluster> Context<'_, C> {
 
     /// Whether a task is not what the service now asks for. Other constraints alone do not make it so while its node
     /// meets them; nor do ports that every node answers, which are the service's and not its tasks', unless a task was begun
-    /// without any network.
+    /// without any network; nor who asks the registry for an image that has come.
     pub(crate) fn is_dirty(&self, task: &Task) -> bool {
         let service = self.service;
         if task.spec_version.is_some() && task.spec_version == service.spec_version {
@@ -60,13 +60,25 @@ impl<C: Cluster> Context<'_, C> {
         if Arc::ptr_eq(asked, &task.spec) || *asked == task.spec {
             return false;
         }
-        if asked.without_constraints() != task.spec.without_constraints() {
+        let mut rest = asked.without_constraints();
+        if has_its_image(task)
+            && let (Some(asked), Some(found)) = (&mut rest.container, &task.spec.container)
+        {
+            asked.pull_options.clone_from(&found.pull_options);
+        }
+        if rest != task.spec.without_constraints() {
             return true;
         }
         // One that has no node yet must be placed by what is asked now.
         task.node_id
             .is_none_or(|node| !self.cluster.node(node).is_some_and(|node| meets(node, asked)))
     }
+}
+
+/// Whether a task's image has been pulled, so that with whose credentials makes no difference any more (as in Swarm).
+fn has_its_image(task: &Task) -> bool {
+    let has_come = (TaskState::Ready..=TaskState::Running).contains(&task.status.state);
+    has_come && task.desired_state <= TaskState::Running
 }
 
 /// Whether a node is what a spec's constraints ask for; one that cannot be read is met by none.

@@ -46,6 +46,29 @@ fn of(harness: &Harness, version: u32, is_it: impl Fn(&Task) -> bool) -> Vec<Arc
 }
 
 #[test]
+fn other_credentials_alone_replace_only_what_has_not_its_image() {
+    let auth =
+        |auth: &str| json!({"TaskTemplate": {"ContainerSpec": {"PullOptions": {"RegistryAuth": auth}}}});
+    let mut harness = Harness::new(2);
+    harness.create(&service(2, &json!({"Parallelism": 1})));
+    harness.obey();
+    let first: Vec<_> = harness.wanted().iter().map(|task| task.id).collect();
+    harness.update(&auth("a"));
+    harness.obey();
+    let second: Vec<_> = harness.wanted().iter().map(|task| task.id).collect();
+    assert_eq!(first, second);
+    harness.update(&image(2));
+    harness.update(&auth("b"));
+    harness.obey();
+    let wanted = harness.wanted();
+    assert_eq!(wanted.len(), 2);
+    for task in wanted {
+        let container = task.spec.container.as_ref().unwrap();
+        assert_eq!(container.registry_auth(), Some("b"), "{task:?}");
+    }
+}
+
+#[test]
 fn one_after_the_other_is_stopped_replaced_and_watched() {
     let mut harness = Harness::new(2);
     harness.create(&service(3, &json!({"Parallelism": 1, "Delay": 2_000_000_000})));
