@@ -227,6 +227,7 @@ impl Shape {
                 .collect(),
             attachments,
             node_netns_cookie: 1,
+            ipsec: false,
             uplinks: vec![uplink],
         }
     }

@@ -6,6 +6,8 @@ bits! {
     ConfigFlags: u32 {
         /// Somebody watches: every decision goes to the event ring.
         WATCH = 1;
+        /// IPsec is ready: what leaves with [`crate::IPSEC_MARK`] is encrypted or blocked. Without it, nothing may leave so.
+        IPSEC = 2;
     }
 }
 

@@ -21,6 +21,7 @@ mod endpoint;
 mod event;
 mod flow;
 mod front;
+mod ipsec;
 pub mod maps;
 mod pod;
 mod reason;
@@ -35,6 +36,7 @@ pub use endpoint::{Endpoint, EndpointFlags, EndpointKind, LocalEndpoint, LocalEn
 pub use event::{Event, Hook, Verdict};
 pub use flow::{Flow, FlowFlags, FlowKey, FlowKind, FlowState, FragmentKey, FragmentPorts};
 pub use front::{FRONT_PLACES, FrontEndpoint, FrontLocal};
+pub use ipsec::{ESP_OVERHEAD, IPSEC_COUNTS, IPSEC_MARK, IPSEC_MARK_MASK, IPSEC_RECEIVED, IPSEC_SENT};
 pub use pod::Pod;
 pub use reason::DropReason;
 pub use service::{

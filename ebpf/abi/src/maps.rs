@@ -21,6 +21,8 @@ pub const VTEPS: &str = "VTEPS";
 pub const VTEP_BY_ADDR: &str = "VTEP_BY_ADDR";
 /// Array of `u32` by [`crate::Vtep::number`], index into [`VTEPS`]; mmapable.
 pub const VTEP_BY_NUMBER: &str = "VTEP_BY_NUMBER";
+/// Hash of `u32` VNI to `u32` 1: the encrypted networks, whose VXLAN is dropped where it comes from the wire in clear.
+pub const ENCRYPTED_VNIS: &str = "ENCRYPTED_VNIS";
 /// Hash of [`crate::Addr`] (overlay) to [`crate::Endpoint`]; sized by the loader.
 pub const ENDPOINT_BY_ADDR: &str = "ENDPOINT_BY_ADDR";
 /// Hash of `u32` interface index to [`crate::LocalEndpoint`].
@@ -51,6 +53,8 @@ pub const DROP_COUNTERS: &str = "DROP_COUNTERS";
 pub const SERVICE_COUNTERS: &str = "SERVICE_COUNTERS";
 /// Per-CPU array of [`crate::Counters`] by backend index; sized by the loader.
 pub const BACKEND_COUNTERS: &str = "BACKEND_COUNTERS";
+/// Per-CPU array of [`crate::Counters`] by [`crate::IPSEC_SENT`] and on.
+pub const IPSEC_COUNTERS: &str = "IPSEC_COUNTERS";
 /// LRU hash of [`crate::DnsKey`] to [`crate::DnsAnswer`]: what `dns_tc` answers with; filled by the server.
 pub const DNS_ANSWERS: &str = "DNS_ANSWERS";
 /// Array of one [`crate::DnsState`]; mmapable.
@@ -108,6 +112,8 @@ pub const TC_INNER_PROGRAMS: &[(u32, &str)] = &[
 
 /// Entries of [`VTEPS`] and [`VTEP_BY_ADDR`]: nodes of a cluster.
 pub const MAX_VTEPS: u32 = 4096;
+/// Entries of [`ENCRYPTED_VNIS`]. The VXLAN of networks beyond that is dropped behind the VXLAN device, not before it.
+pub const MAX_ENCRYPTED_VNIS: u32 = 4096;
 /// Entries of [`VTEP_BY_NUMBER`].
 pub const VTEP_NUMBERS: u32 = 1 << 16;
 /// Entries of [`TRANSLATED`] and [`ENDPOINT_BY_IFINDEX`]: endpoints on a node.

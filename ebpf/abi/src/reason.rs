@@ -70,6 +70,7 @@ reasons! {
     UnknownInterface = 30, "The packet came in on an interface, or asks for one, that is in no table.";
     LinkLocal = 31, "Link-local traffic does not leave its link.";
     NotEstablished = 32, "The answer to a flow that this node does not hold.";
+    CannotEncrypt = 33, "A packet of an encrypted network has to leave, and this node has no IPsec.";
 }
 
 #[cfg(test)]

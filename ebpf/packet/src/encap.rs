@@ -1,9 +1,10 @@
 //! VXLAN encapsulation (RFC 7348) from a VTEP's prepared header.
 
-use crate::ViewMut;
 use crate::checksum;
+use crate::frame::settled;
 use crate::wire::{ethernet, ipv4, ipv6, protocol, udp, vxlan};
-use essaim_abi::{Vtep, VtepFlags};
+use crate::{Frame, Packet, ViewMut, load};
+use essaim_abi::{DropReason, Vtep, VtepFlags};
 
 /// Outer Ethernet, IPv4, UDP and VXLAN header.
 pub const LEN_V4: usize = ethernet::LEN + ipv4::LEN + udp::LEN + vxlan::LEN;
@@ -14,6 +15,16 @@ pub const LEN_V6: usize = ethernet::LEN + ipv6::LEN + udp::LEN + vxlan::LEN;
 #[inline(always)]
 const fn source_port(hash: u32) -> u16 {
     (0xc000 | (hash >> 8) as u16 & 0x3fff).to_be()
+}
+
+/// The VNI of a VXLAN packet whose outer headers were read.
+///
+/// # Errors
+/// [`DropReason::Truncated`] where the packet ends before it.
+#[inline(always)]
+pub fn vni_behind(frame: &impl Frame, outer: &Packet) -> Result<u32, DropReason> {
+    let word: u32 = load(frame, settled(usize::from(outer.transport) + udp::LEN + 4))?;
+    Ok(u32::from_be(word) >> 8)
 }
 
 /// Writes the outer header over IPv4 in front of an inner frame of `inner_len` bytes, its Ethernet header included.
@@ -168,6 +179,28 @@ mod tests {
         };
         assert_eq!((datagram.destination_port(), datagram.length()), (7777, 116));
         assert_eq!(&datagram.payload()[..8], [8, 0, 0, 0, 0, 0, 42, 0]);
+    }
+
+    #[test]
+    fn the_vni_is_read_behind_the_outer_headers_and_nowhere_else() {
+        for (source, destination, len) in [("10.1.0.1", "10.1.0.2", LEN_V4), ("fd00::1", "fd00::2", LEN_V6)] {
+            let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+            let vtep = prepare(MacAddr([1; 6]), MacAddr([2; 6]), source, destination, 4789).unwrap();
+            let mut frame = vec![0; len + 100];
+            let mut to = SliceMut(&mut frame);
+            if len == LEN_V4 {
+                write_v4(&mut view_mut(&mut to, 0).unwrap(), &vtep, 0x00ab_cdef, 100, 1);
+            } else {
+                write_v6(&mut view_mut(&mut to, 0).unwrap(), &vtep, 0x00ab_cdef, 100, 1);
+            }
+            let outer = crate::parse(&crate::Slice(&frame)).unwrap().unwrap();
+            assert_eq!(vni_behind(&crate::Slice(&frame), &outer), Ok(0x00ab_cdef));
+            frame.truncate(len - 1);
+            assert_eq!(
+                vni_behind(&crate::Slice(&frame), &outer),
+                Err(DropReason::Truncated)
+            );
+        }
     }
 
     #[test]

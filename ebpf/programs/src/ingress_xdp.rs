@@ -3,6 +3,7 @@
 //! ```text
 //! not ours, options, fragments, ICMP     -> pass      (uplink_tc looks at it)
 //! VXLAN from no member                   -> drop
+//! VXLAN of an encrypted network, in clear -> drop
 //! published, backend on this node        -> pass      (uplink_tc delivers it)
 //! published, next hop unknown, too big   -> pass      (uplink_tc tunnels it, or answers)
 //! published, backend elsewhere           -> encapsulate, XDP_TX or redirect
@@ -126,7 +127,7 @@ fn handle<const V6: bool>(ctx: &XdpContext) -> Option<u32> {
             return None;
         }
         let whole = essaim_packet::parse_ip(&Xdp(ctx), ethernet::LEN, V6).ok()?;
-        return foreign_vxlan(ctx, &whole);
+        return refused_vxlan(ctx, &whole);
     };
     if port.flags.has(PortFlags::HOST) || !tables::is_local(&packet.destination) {
         return None;
@@ -134,9 +135,9 @@ fn handle<const V6: bool>(ctx: &XdpContext) -> Option<u32> {
     forward::<V6>(ctx, &packet, port.service, transport)
 }
 
-/// Drops VXLAN to this node from an address that is no member's.
+/// Drops VXLAN to this node from an address that is no member's, or of an encrypted network: that comes as ESP only.
 #[inline(always)]
-fn foreign_vxlan(ctx: &XdpContext, packet: &Packet) -> Option<u32> {
+fn refused_vxlan(ctx: &XdpContext, packet: &Packet) -> Option<u32> {
     let config = tables::config()?;
     if packet.protocol != protocol::UDP
         || packet.destination_port != config.vxlan_port
@@ -145,12 +146,16 @@ fn foreign_vxlan(ctx: &XdpContext, packet: &Packet) -> Option<u32> {
         return None;
     }
     // SAFETY: the value is not kept.
-    if unsafe { maps::VTEP_BY_ADDR.get(packet.source) }.is_some() {
+    let reason = if unsafe { maps::VTEP_BY_ADDR.get(packet.source) }.is_none() {
+        DropReason::NotMember
+    } else if encap::vni_behind(&Xdp(ctx), packet).is_ok_and(tables::is_encrypted) {
+        DropReason::NotEncrypted
+    } else {
         return None;
-    }
+    };
     let trace_mark = trace_mark(ctx, config);
     if trace_mark == 0 {
-        tables::count_drop(DropReason::NotMember, u64::from(packet.len));
+        tables::count_drop(reason, u64::from(packet.len));
     }
     let decision = Decision {
         trace_mark,
@@ -158,13 +163,7 @@ fn foreign_vxlan(ctx: &XdpContext, packet: &Packet) -> Option<u32> {
         ..Decision::default()
     };
     if event::wanted(config, &decision) {
-        event::report(
-            Hook::IngressXdp,
-            Verdict::Drop,
-            Some(DropReason::NotMember),
-            packet,
-            &decision,
-        );
+        event::report(Hook::IngressXdp, Verdict::Drop, Some(reason), packet, &decision);
     }
     Some(XDP_DROP)
 }

@@ -5,8 +5,8 @@ use aya_ebpf::macros::btf_map;
 use essaim_abi::maps as abi;
 use essaim_abi::{
     Addr, Backend, Config, Counters, DnsAnswer, DnsKey, DnsState, Endpoint, FRONT_PLACES, Flow, FlowKey,
-    FragmentKey, FragmentPorts, FrontEndpoint, FrontLocal, LOCAL_ADDRESS_BUCKETS, LocalAddressBucket,
-    LocalEndpoint, NetnsInfo, PORT_ENTRIES, Port, Service, SocketState, Vtep,
+    FragmentKey, FragmentPorts, FrontEndpoint, FrontLocal, IPSEC_COUNTS, LOCAL_ADDRESS_BUCKETS,
+    LocalAddressBucket, LocalEndpoint, NetnsInfo, PORT_ENTRIES, Port, Service, SocketState, Vtep,
 };
 
 use essaim_packet::Packet;
@@ -38,6 +38,8 @@ pub(crate) static VTEP_BY_ADDR: HashMap<Addr, u32, { abi::MAX_VTEPS as usize }> 
 #[btf_map]
 pub(crate) static VTEP_BY_NUMBER: Array<u32, { abi::VTEP_NUMBERS as usize }, MMAPABLE> = Array::new();
 #[btf_map]
+pub(crate) static ENCRYPTED_VNIS: HashMap<u32, u32, { abi::MAX_ENCRYPTED_VNIS as usize }> = HashMap::new();
+#[btf_map]
 pub(crate) static ENDPOINT_BY_ADDR: HashMap<Addr, Endpoint, { abi::MIN_ENDPOINTS as usize }> = HashMap::new();
 #[btf_map]
 pub(crate) static ENDPOINT_BY_IFINDEX: HashMap<u32, LocalEndpoint, { abi::MAX_LOCAL_ENDPOINTS as usize }> =
@@ -68,6 +70,8 @@ pub(crate) static SERVICE_COUNTERS: PerCpuArray<Counters, { abi::MIN_SERVICES as
 #[btf_map]
 pub(crate) static BACKEND_COUNTERS: PerCpuArray<Counters, { abi::MIN_BACKENDS as usize }> =
     PerCpuArray::new();
+#[btf_map]
+pub(crate) static IPSEC_COUNTERS: PerCpuArray<Counters, { IPSEC_COUNTS as usize }> = PerCpuArray::new();
 #[btf_map]
 pub(crate) static DNS_ANSWERS: LruHashMap<DnsKey, DnsAnswer, { abi::MAX_DNS_ANSWERS as usize }> =
     LruHashMap::new();

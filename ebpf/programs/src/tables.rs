@@ -29,6 +29,12 @@ pub(crate) fn service(index: u32) -> Option<&'static Service> {
         .filter(|service| service.flags.has(ServiceFlags::USED))
 }
 
+/// Whether the service is on an encrypted network.
+#[inline(always)]
+pub(crate) fn is_encrypted_service(index: u32) -> bool {
+    service(index).is_some_and(|service| service.flags.has(ServiceFlags::ENCRYPTED))
+}
+
 /// The backend with this index, where it lives.
 #[inline(always)]
 pub(crate) fn backend(index: u32) -> Option<&'static Backend> {
@@ -75,6 +81,19 @@ pub(crate) fn vtep(index: u32) -> Option<&'static Vtep> {
     maps::VTEPS
         .get(index)
         .filter(|vtep| vtep.flags.has(VtepFlags::USED))
+}
+
+/// Whether the network is encrypted.
+#[inline(always)]
+pub(crate) fn is_encrypted(vni: u32) -> bool {
+    // SAFETY: the value is not kept.
+    unsafe { maps::ENCRYPTED_VNIS.get(vni) }.is_some()
+}
+
+/// Counts a packet that goes through IPsec ([`essaim_abi::IPSEC_SENT`]) or came through it.
+#[inline(always)]
+pub(crate) fn count_secure(which: u32, bytes: u64) {
+    count(maps::IPSEC_COUNTERS.get_ptr_mut(which), bytes, 0);
 }
 
 /// Whether the address is one of the node's own on the underlay.

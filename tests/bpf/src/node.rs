@@ -2,8 +2,9 @@
 
 use crate::index;
 use essaim_abi::{
-    Addr, Backend, Config, Endpoint, EndpointKind, FRONT_PLACES, Flow, FlowKey, FrontEndpoint, FrontLocal,
-    LocalAddressBucket, LocalEndpoint, MacAddr, Port, PortFlags, Protocol, Service, TableRef, Vtep,
+    Addr, Backend, Config, ConfigFlags, Endpoint, EndpointFlags, EndpointKind, FRONT_PLACES, Flow, FlowKey,
+    FrontEndpoint, FrontLocal, LocalAddressBucket, LocalEndpoint, LocalEndpointFlags, MacAddr, Port,
+    PortFlags, Protocol, Service, ServiceFlags, TableRef, Vtep,
 };
 use essaim_datapath::{Datapath, EventRing, Maps, Sizing};
 use nix::sched::{CloneFlags, unshare};
@@ -126,6 +127,9 @@ impl Node {
         for (key, _) in maps.endpoint_by_addr.entries().unwrap() {
             maps.endpoint_by_addr.remove(&key).unwrap();
         }
+        for (vni, _) in maps.encrypted_vnis.entries().unwrap() {
+            maps.encrypted_vnis.remove(&vni).unwrap();
+        }
         for (key, _) in maps.endpoint_by_ifindex.entries().unwrap() {
             maps.endpoint_by_ifindex.remove(&key).unwrap();
         }
@@ -203,6 +207,29 @@ impl Node {
             maps.front_by_addr.write(place, front).unwrap();
         } else if maps.front_by_addr.read(place).unwrap().address == address {
             maps.front_by_addr.write(place, FrontEndpoint::default()).unwrap();
+        }
+    }
+
+    /// Encrypts network [`index::RED`], with all that is on it: both tasks, the remote ones, and both services. The node has
+    /// IPsec.
+    pub fn encrypt_red(&mut self) {
+        self.configure(|config| config.flags = config.flags.with(ConfigFlags::IPSEC));
+        self.maps().encrypted_vnis.insert(&index::RED, &1).unwrap();
+        for task in [index::TASK1, index::TASK2] {
+            self.local(task, |local| {
+                local.flags = local.flags.with(LocalEndpointFlags::ENCRYPTED);
+            });
+        }
+        for (address, mut endpoint) in self.maps().endpoint_by_addr.entries().unwrap() {
+            if endpoint.vni == index::RED {
+                endpoint.flags = EndpointFlags::ENCRYPTED;
+                self.set_endpoint(address, endpoint);
+            }
+        }
+        for service in [index::VIP, index::WEB] {
+            self.service(service, |service| {
+                service.flags = service.flags.with(ServiceFlags::ENCRYPTED);
+            });
         }
     }
 

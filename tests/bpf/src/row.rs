@@ -3,7 +3,7 @@
 use crate::node::{Loaded, Node};
 use crate::{check as soundness, index, outer, uplink};
 use essaim_abi::{DropReason, Event, Hook, MacAddr, Verdict};
-use essaim_datapath::{DatapathError, RunInput, SkbContext, XdpContext};
+use essaim_datapath::{DatapathError, RunInput, RunOutput, SkbContext, XdpContext};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -111,6 +111,10 @@ pub struct Ran {
     pub backends: BTreeMap<u32, (u64, u64, u64)>,
     /// What was reported.
     pub events: Vec<Event>,
+    /// The mark afterwards (tc).
+    pub mark: u32,
+    /// Packets counted by [`essaim_abi::IPSEC_SENT`] and on.
+    pub ipsec: BTreeMap<u32, u64>,
 }
 
 impl Node {
@@ -121,6 +125,7 @@ impl Node {
             &mut maps.drop_counters,
             &mut maps.service_counters,
             &mut maps.backend_counters,
+            &mut maps.ipsec_counters,
         ] {
             let used: Vec<u32> = counters
                 .sums()
@@ -133,7 +138,7 @@ impl Node {
             }
         }
         let _earlier = self.loaded().events.by_ref().count();
-        let (verdict, frame) = self.verdict(input);
+        let output = self.output(input).expect(input.program);
         let Loaded { datapath, events } = self.loaded();
         let maps = datapath.maps();
         let drops = maps
@@ -156,12 +161,20 @@ impl Node {
                 .collect()
         };
         Ran {
-            verdict,
-            frame,
+            verdict: output.verdict,
+            frame: output.packet,
             drops: drops.collect(),
             services: cells(&maps.service_counters),
             backends: cells(&maps.backend_counters),
             events: events.by_ref().collect(),
+            mark: output.mark,
+            ipsec: maps
+                .ipsec_counters
+                .sums()
+                .unwrap()
+                .into_iter()
+                .map(|(which, sum)| (which, sum.packets))
+                .collect(),
         }
     }
 
@@ -176,6 +189,10 @@ impl Node {
     /// # Errors
     /// What the kernel says.
     pub fn try_verdict(&mut self, input: &Input) -> Result<(u32, Vec<u8>), DatapathError> {
+        self.output(input).map(|output| (output.verdict, output.packet))
+    }
+
+    fn output(&mut self, input: &Input) -> Result<RunOutput, DatapathError> {
         let Input {
             program,
             frame,
@@ -212,8 +229,7 @@ impl Node {
                 context,
             }
         };
-        let output = self.loaded().datapath.programs().run(program, &run, 1)?;
-        Ok((output.verdict, output.packet))
+        self.loaded().datapath.programs().run(program, &run, 1)
     }
 }
 

@@ -4,7 +4,9 @@ use crate::checks::Checks;
 use crate::complaints::{Complaints, chain};
 use crate::control::{self, AgentReply, AgentRequest, Asked};
 use crate::follow::{CatalogRefused, Follower};
+use crate::ipsec::Ipsec;
 use crate::keeper::PortKeeper;
+use crate::keys::Keys;
 use crate::look::{self, LookError, Scene};
 use crate::members::{Members, News, Subscription};
 use crate::memory::return_free_memory;
@@ -20,6 +22,7 @@ use crate::stops::Told;
 use crate::tasks::{Heard, OwnTasks};
 use crate::watch::FileWatch;
 use crate::watchers::Watchers;
+use essaim_abi::{IPSEC_RECEIVED, IPSEC_SENT};
 use essaim_model::{DesiredState, Liveness, NodeFacts, TaskId, TaskState};
 use essaim_netlink::LinkReconciler;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,12 +77,13 @@ pub(crate) struct Agent {
     pub(crate) options: AgentOptions,
     pub(crate) source: Source,
     pub(crate) follower: Follower,
-    links: LinkReconciler,
+    pub(crate) links: LinkReconciler,
     plane: Plane,
     pub(crate) ports: PortKeeper,
     pub(crate) tasks: OwnTasks,
     /// Gossip, where there are keys for it.
     pub(crate) members: Option<Members>,
+    pub(crate) ipsec: Ipsec,
     resolver: Resolver,
     pub(crate) checks: Checks,
     /// Stops tell the loop of their tasks.
@@ -130,6 +134,11 @@ pub(crate) struct Round {
 }
 
 impl Round {
+    /// What is wrong and stays so until somebody changes something: nothing is gained by trying again soon.
+    pub(crate) fn noted(&mut self, error: &dyn std::error::Error) {
+        self.problems.insert(chain(error));
+    }
+
     pub(crate) fn failed(&mut self, error: &dyn std::error::Error) {
         self.problems.insert(chain(error));
         self.incomplete = true;
@@ -161,6 +170,7 @@ impl Agent {
             ports,
             tasks,
             members,
+            ipsec: Ipsec::default(),
             resolver,
             checks,
             told,
@@ -189,6 +199,7 @@ impl Agent {
         let (asked, mut questions) = mpsc::channel(control::QUEUE);
         let mut changes = self.links.changes();
         let mut news = self.members.as_ref().map(Members::subscribe);
+        let mut keys = self.options.gossip.as_ref().map(|gossip| gossip.keys.clone());
         let (mut files_are_watched, mut links_are_watched) = (true, true);
         // Before that, a status would tell of a catalog that was only read.
         let mut was_applied = false;
@@ -243,6 +254,7 @@ impl Agent {
                     },
                     News::Change(change) => self.monitors.tell(&change),
                 },
+                () = keys_changed(keys.as_mut()) => schedule.notice(Trigger::Liveness, Instant::now()),
                 Some(told) = stops.recv() => {
                     self.tasks.tell(&told.task, told.state);
                     self.waiting.push(told.applied);
@@ -288,6 +300,7 @@ impl Agent {
             self.resolver.set_names(plan);
             self.holds_plan = self.converge(&desired, &mut round).await;
             self.tend(&mut round);
+            self.say_ipsec(&mut round).await;
             if self.holds_plan {
                 self.applied(desired.revision, heard, &mut round).await;
                 self.tell_attached();
@@ -339,7 +352,9 @@ impl Agent {
                 if let Err(error) = self.plane.attach(&outcome.facts) {
                     round.failed(&error);
                 }
-                let facts = self.facts.insert(outcome.facts);
+                let mut facts = outcome.facts;
+                facts.ipsec = self.encrypt(desired, round);
+                let facts = self.facts.insert(facts);
                 serve_tasks(
                     (&mut self.resolver, &mut self.plane),
                     &self.follower,
@@ -414,20 +429,39 @@ impl Agent {
         let resolved = self.resolver.counted();
         let gossiped = self.members.as_ref().map(Members::counted).unwrap_or_default();
         let answered = self.plane.maps().dns_counters.sum(0).unwrap_or_default().packets;
+        let secured = |which| {
+            self.plane
+                .maps()
+                .ipsec_counters
+                .sum(which)
+                .unwrap_or_default()
+                .packets
+        };
+        let secured = [
+            ("packets encrypted".to_owned(), secured(IPSEC_SENT)),
+            ("packets decrypted".to_owned(), secured(IPSEC_RECEIVED)),
+        ];
         let counters = resolved
             .into_iter()
             .chain([("resolver answered in the kernel".to_owned(), answered)])
             .chain(gossiped)
+            .chain(secured)
             .filter(|(_, count)| *count > 0)
             .collect();
         let members = self
             .members
             .as_mut()
             .map(|members| members_status(&members.view()));
+        let ipsec_differences = self
+            .ipsec
+            .differences(&self.links)
+            .unwrap_or_else(|error| vec![format!("ipsec: {}", chain(&error))]);
         with(&mut Scene {
             plan,
             resolvers: &self.resolver.ports(),
             members,
+            ipsec: self.ipsec.status(),
+            ipsec_differences,
             checks: checks_status(&self.checks.status()),
             counters,
             reduced: &reduced,
@@ -472,6 +506,14 @@ fn serve_tasks(
 async fn next_news(news: Option<&mut Subscription>) -> News {
     match news {
         Some(news) => news.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for other keys of encrypted networks; for ever where there are none.
+async fn keys_changed(keys: Option<&mut Keys>) {
+    match keys {
+        Some(keys) => keys.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -1,7 +1,9 @@
 //! The keys that the nodes of a cluster share for gossip: where they come from, and how they are written.
 
 use essaim_gossip::{KEY_LENGTH, Key, KeyRing};
+use essaim_ipsec::{Generation, Ring, RingKey};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::fs;
 use std::io;
@@ -35,14 +37,32 @@ pub enum Keys {
     /// A file, which is read again each time that something changes.
     File(PathBuf),
     /// The managers.
-    Managers(watch::Receiver<KeyRing>),
+    Managers {
+        /// The keys of gossip.
+        gossip: watch::Receiver<KeyRing>,
+        /// Those of encrypted networks.
+        data: watch::Receiver<Ring>,
+    },
 }
 
 impl Keys {
-    pub(crate) fn read(&self) -> Result<KeyRing, KeysError> {
+    pub(crate) fn read(&self) -> Result<(KeyRing, Ring), KeysError> {
         match self {
             Self::File(path) => read_keys(path),
-            Self::Managers(keys) => Ok(keys.borrow().clone()),
+            Self::Managers { gossip, data } => Ok((gossip.borrow().clone(), data.borrow().clone())),
+        }
+    }
+
+    /// Waits until the managers have given other keys of encrypted networks; for ever where they come from a file. Safe to
+    /// drop at any time.
+    pub(crate) async fn changed(&mut self) {
+        let changed = match self {
+            Self::File(_) => std::future::pending().await,
+            Self::Managers { data, .. } => data.changed().await,
+        };
+        if changed.is_err() {
+            // Nobody is left to give any.
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -56,13 +76,16 @@ pub struct KeyFile {
     previous: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// Of encrypted networks, by generation.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    data: BTreeMap<String, String>,
 }
 
 /// Reads the keys that all nodes share.
 ///
 /// # Errors
 /// [`KeysError`]; keys stand in none of its texts.
-pub fn read_keys(path: &Path) -> Result<KeyRing, KeysError> {
+pub fn read_keys(path: &Path) -> Result<(KeyRing, Ring), KeysError> {
     let text = fs::read_to_string(path).map_err(|source| KeysError::Read {
         path: path.to_owned(),
         source,
@@ -78,15 +101,15 @@ pub fn read_keys(path: &Path) -> Result<KeyRing, KeysError> {
 /// # Errors
 /// The system has no randomness to give.
 pub fn fresh_keys() -> io::Result<String> {
-    let fresh = digits(&Key::new(random()?));
+    let [gossip, data] = [digits(&random()?), digits(&random()?)];
     Ok(format!(
-        "# Keys of gossip, the same file on every node. To rotate, on all nodes before the next step each time:\n# add the new key as `next`, make it `primary` and the old one `previous`, remove the old one.\nprimary = \"{fresh}\"\n"
+        "# Keys of gossip, the same file on every node. To rotate, on all nodes before the next step each time:\n# add the new key as `next`, make it `primary` and the old one `previous`, remove the old one.\nprimary = \"{gossip}\"\n\n# Keys of encrypted networks, by generation. To rotate, add the next generation on all nodes, in any order and at any\n# time; keep the last four.\n[data]\n1 = \"{data}\"\n"
     ))
 }
 
-fn parse_keys(text: &str) -> Result<KeyRing, String> {
+fn parse_keys(text: &str) -> Result<(KeyRing, Ring), String> {
     let file: KeyFile = toml::from_str(text).map_err(|error| error.message().to_owned())?;
-    file.ring()
+    Ok((file.ring()?, file.data()?))
 }
 
 impl KeyFile {
@@ -101,14 +124,28 @@ impl KeyFile {
         }
         Ok(ring)
     }
+
+    /// The keys of encrypted networks.
+    fn data(&self) -> Result<Ring, String> {
+        let mut keys = Vec::new();
+        for (generation, digits) in &self.data {
+            let number = generation
+                .parse()
+                .map_err(|_| format!("data: {generation:?} is no generation, expected a number"))?;
+            let bytes = key_bytes(&format!("data, generation {number}"), digits)?;
+            keys.push((Generation(number), RingKey::new(bytes)));
+        }
+        Ok(Ring::new(keys))
+    }
 }
 
 impl From<&KeyRing> for KeyFile {
     fn from(ring: &KeyRing) -> Self {
         Self {
-            primary: digits(ring.primary()),
-            previous: ring.previous().map(digits),
-            next: ring.next().map(digits),
+            primary: digits(ring.primary().bytes()),
+            previous: ring.previous().map(|key| digits(key.bytes())),
+            next: ring.next().map(|key| digits(key.bytes())),
+            data: BTreeMap::new(),
         }
     }
 }
@@ -120,9 +157,9 @@ impl fmt::Debug for KeyFile {
     }
 }
 
-fn digits(key: &Key) -> String {
+fn digits(key: &[u8; KEY_LENGTH]) -> String {
     let mut text = String::with_capacity(2 * KEY_LENGTH);
-    for byte in key.bytes() {
+    for byte in key {
         // Writing to a string does not fail.
         let _ = write!(text, "{byte:02x}");
     }
@@ -130,6 +167,10 @@ fn digits(key: &Key) -> String {
 }
 
 fn key(field: &str, digits: &str) -> Result<Key, String> {
+    key_bytes(field, digits).map(Key::new)
+}
+
+fn key_bytes(field: &str, digits: &str) -> Result<[u8; KEY_LENGTH], String> {
     let expected = 2 * KEY_LENGTH;
     let wrong = || format!("{field} is not {expected} hexadecimal digits");
     if digits.len() != expected || !digits.is_ascii() {
@@ -140,7 +181,7 @@ fn key(field: &str, digits: &str) -> Result<Key, String> {
         let digits = std::str::from_utf8(digits).map_err(|_| wrong())?;
         *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
     }
-    Ok(Key::new(bytes))
+    Ok(bytes)
 }
 
 /// 32 bytes of the system's randomness.
@@ -159,8 +200,10 @@ mod tests {
     fn fresh_keys_are_read_and_differ() {
         let [one, other] = [(); 2].map(|()| fresh_keys().unwrap());
         assert_ne!(one, other);
-        let [one, other] = [one, other].map(|text| parse_keys(&text).unwrap());
+        let [(one, data), (other, other_data)] = [one, other].map(|text| parse_keys(&text).unwrap());
         assert_ne!(one, other);
+        assert_ne!(data, other_data);
+        assert_eq!(data.span(), Some((Generation(1), Generation(1))));
         let ring = one.clone().with_next(other.primary().clone());
         assert_eq!(KeyFile::from(&ring).ring(), Ok(ring));
     }
@@ -177,6 +220,14 @@ mod tests {
             (
                 format!("primary = \"{good}\"\nnext = \"{}\"", good.replace('a', "g")),
                 "next is not",
+            ),
+            (
+                format!("primary = \"{good}\"\n[data]\nx = \"{good}\""),
+                "\"x\" is no generation",
+            ),
+            (
+                format!("primary = \"{good}\"\n[data]\n3 = \"abab\""),
+                "data, generation 3 is not",
             ),
             (
                 format!("primary = \"{good}\"\nother = \"{good}\""),

@@ -3,13 +3,14 @@
 use crate::agent::{Agent, Round};
 use crate::checks::Candidate;
 use crate::control::{AgentReply, StopQuestion};
+use crate::ipsec::{self, IpsecError};
 use crate::look::LookError;
 use crate::members::Members;
 use crate::stops::StopJob;
 use crate::tasks::{OwnTasks, own};
 use crate::watch::is_populated;
 use essaim_gossip::{View, ViewVersion};
-use essaim_model::{Catalog, Liveness, NodeName, TaskId, TaskState};
+use essaim_model::{Catalog, DesiredState, Liveness, NodeName, TaskId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -80,6 +81,41 @@ impl Agent {
         version
     }
 
+    /// Has the kernel encrypt what encrypted networks send between nodes. Whether it does, or blocks it.
+    pub(crate) fn encrypt(&mut self, desired: &DesiredState, round: &mut Round) -> bool {
+        let Some(plan) = self.follower.current() else {
+            return false;
+        };
+        let is_wanted = plan.catalog.networks.iter().any(|network| network.encrypted);
+        let wanted = match &mut self.members {
+            Some(members) => {
+                let view = members.view();
+                ipsec::wanted(
+                    &plan.catalog,
+                    &desired.cluster,
+                    members.data_keys().clone(),
+                    &view,
+                )
+            }
+            None => {
+                if is_wanted {
+                    round.noted(&IpsecError::NoGossip);
+                }
+                None
+            }
+        };
+        self.ipsec.keep(wanted.as_ref(), &self.links, round)
+    }
+
+    /// Tells the others which keys of encrypted networks this node holds.
+    pub(crate) async fn say_ipsec(&mut self, round: &mut Round) {
+        if let (Some(members), Some(said)) = (&mut self.members, self.ipsec.said())
+            && let Err(error) = members.say_ipsec(said).await
+        {
+            round.failed(&error);
+        }
+    }
+
     /// Has the holder answer for this node whenever this agent is away.
     pub(crate) fn tend(&mut self, round: &mut Round) {
         if let Some(members) = &self.members
@@ -99,6 +135,11 @@ impl Agent {
         let own = own.map(|(task, own)| (task, own.state)).collect();
         let view = members.view();
         if reported(&plan.catalog, node, own, Some(&view)) != *self.follower.reported() {
+            return true;
+        }
+        let ring = members.data_keys().clone();
+        let wanted = ipsec::wanted(&plan.catalog, &plan.desired.cluster, ring, &view);
+        if self.ipsec.has_news(wanted.as_ref()) {
             return true;
         }
         let revision = plan.desired.revision;

@@ -4,6 +4,7 @@ use crate::control::{TraceQuestion, TraceStep};
 use crate::event::{interface_name, verdict_name};
 use crate::follow::{CatalogRefused, Follower, Plan};
 use crate::holder::{HeldPort, HolderClient, protocol_of};
+use crate::ipsec::SaStatus;
 use crate::ports::{PortFilter, PortHold, published_ports};
 use crate::readings;
 use crate::resolver::{fill_in, held_ports};
@@ -11,7 +12,7 @@ use crate::state_dir::{NodeRecord, StateDir, StateDirError};
 use crate::status::{AgentStatus, CheckStatus, Known, MembersStatus, Status};
 use crate::stops::StopRefused;
 use crate::tasks::NotOwn;
-use essaim_abi::{Hook, Protocol};
+use essaim_abi::{ConfigFlags, Hook, Protocol};
 use essaim_datapath::{Datapath, DatapathError, TraceRequest};
 use essaim_model::{DesiredState, NameError, NodeFacts, NodeName, PlanError, ResolverPorts, TaskId};
 use essaim_netlink::{HostOptions, LinkOutcome, LinkReconciler, NetlinkError};
@@ -84,6 +85,10 @@ pub(crate) struct Scene<'a> {
     pub(crate) resolvers: &'a BTreeMap<u64, ResolverPorts>,
     /// The members; none without gossip, or without an agent.
     pub(crate) members: Option<MembersStatus>,
+    /// The security associations; none without an agent.
+    pub(crate) ipsec: Vec<SaStatus>,
+    /// What of IPsec is not as it should be; none without an agent.
+    pub(crate) ipsec_differences: Vec<String>,
     /// The checked tasks; none without an agent.
     pub(crate) checks: BTreeMap<TaskId, CheckStatus>,
     /// What the resolver and gossip have counted; none without an agent.
@@ -94,9 +99,12 @@ pub(crate) struct Scene<'a> {
 
 impl Scene<'_> {
     /// What the links and the resolver say of the node, and what is wrong with it.
-    fn found(&self) -> Result<LinkOutcome, NetlinkError> {
+    fn found(&self) -> Result<LinkOutcome, LookError> {
         let mut found = self.links.inspect(&self.plan.desired)?;
         fill_in(&mut found.facts, self.resolvers);
+        // The links do not know; the agent has told the programs.
+        let config = self.datapath.maps().config.read(0)?;
+        found.facts.ipsec = config.flags.has(ConfigFlags::IPSEC);
         Ok(found)
     }
 }
@@ -109,6 +117,7 @@ pub(crate) fn status(scene: &mut Scene<'_>) -> Result<Status, LookError> {
         problems: scene.problems.clone(),
         ports: scene.ports.clone(),
         members: scene.members.clone(),
+        ipsec: scene.ipsec.clone(),
         checks: scene.checks.clone(),
         counters: scene.counters.clone(),
         readings: Some(&readings),
@@ -137,6 +146,7 @@ pub(crate) fn verify(scene: &mut Scene<'_>) -> Result<Vec<String>, LookError> {
             None => differences.push(format!("ports: {port}: not held")),
         }
     }
+    differences.extend(scene.ipsec_differences.iter().cloned());
     Ok(differences)
 }
 
@@ -319,6 +329,8 @@ impl Offline {
             ports: &self.ports,
             resolvers: &self.resolvers,
             members: None,
+            ipsec: Vec::new(),
+            ipsec_differences: Vec::new(),
             checks: BTreeMap::new(),
             counters: BTreeMap::new(),
             problems: Vec::new(),

@@ -9,6 +9,7 @@ use essaim_gossip::{
     Config, DropReason, Epoch, Event, GossipHandle, GossipService, KeyRing, SayError, ServiceError, Sockets,
     Start, Stopped, View, ViewVersion,
 };
+use essaim_ipsec::Ring;
 use essaim_model::{Catalog, NodeName, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -93,6 +94,7 @@ struct Said {
     tasks: BTreeMap<TaskId, OwnTask>,
     catalog_applied: u64,
     view_applied: Option<ViewVersion>,
+    ipsec: Option<essaim_ipsec::Said>,
 }
 
 /// Gossip, on a thread of its own: a round of the agent may take long, and who is silent meanwhile is taken for dead.
@@ -104,6 +106,8 @@ pub(crate) struct Members {
     kept_epoch: Option<Epoch>,
     keys: Keys,
     ring: KeyRing,
+    /// The keys of encrypted networks.
+    data: Ring,
     bound: SocketAddr,
     said: Said,
     /// Lets gossip begin; none once it has.
@@ -125,7 +129,7 @@ impl Members {
         state_dir: &StateDir,
     ) -> Result<Self, MembersError> {
         let GossipOptions { keys, pace, absence } = options;
-        let ring = keys.read()?;
+        let (ring, data) = keys.read()?;
         let bound = address_of(catalog, node)
             .unwrap_or(SocketAddr::from(([0, 0, 0, 0], catalog.cluster.gossip_port)));
         let mut holder = HolderClient::connect(&state_dir.holder_socket()).unwrap_or_else(|error| {
@@ -169,6 +173,7 @@ impl Members {
             handle,
             keys: keys.clone(),
             ring,
+            data,
             bound,
             said: Said::default(),
             begin: Some(begin),
@@ -209,7 +214,8 @@ impl Members {
             self.handle.set_vtep(vtep).await?;
             self.said.peers = peers;
         }
-        let ring = self.keys.read()?;
+        let (ring, data) = self.keys.read()?;
+        self.data = data;
         if ring != self.ring {
             tracing::info!("gossip goes on under new keys");
             self.handle.set_keys(ring.clone()).await?;
@@ -269,6 +275,20 @@ impl Members {
             self.said.view_applied = Some(version);
         }
         Ok(())
+    }
+
+    /// Says which keys of encrypted networks this node holds, where that is news.
+    pub(crate) async fn say_ipsec(&mut self, said: &essaim_ipsec::Said) -> Result<(), MembersError> {
+        if self.said.ipsec.as_ref() != Some(said) {
+            self.handle.set_ipsec(said.clone()).await?;
+            self.said.ipsec = Some(said.clone());
+        }
+        Ok(())
+    }
+
+    /// The keys of encrypted networks.
+    pub(crate) const fn data_keys(&self) -> &Ring {
+        &self.data
     }
 
     /// What this node knows.

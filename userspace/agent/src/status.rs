@@ -1,6 +1,7 @@
 //! What `essaim status` tells, as data.
 
 use crate::holder::HeldPort;
+use crate::ipsec::SaStatus;
 use crate::ports::PortHold;
 use essaim_gossip::{MemberState, MemberView, View};
 use essaim_health::{Health, TaskHealth};
@@ -33,6 +34,9 @@ pub struct Status {
     pub ports: Vec<PortStatus>,
     /// The members, as gossip knows them; none where there are no keys for it, or no agent runs.
     pub members: Option<MembersStatus>,
+    /// The security associations of this node; never their keys.
+    #[serde(default)]
+    pub ipsec: Vec<SaStatus>,
     /// The checked tasks of this node.
     pub checks: BTreeMap<TaskId, CheckStatus>,
     /// The other nodes' VTEPs and this node's own.
@@ -319,6 +323,8 @@ pub struct Known<'k> {
     pub ports: BTreeMap<HeldPort, PortHold>,
     /// The members.
     pub members: Option<MembersStatus>,
+    /// The security associations.
+    pub ipsec: Vec<SaStatus>,
     /// The checked tasks.
     pub checks: BTreeMap<TaskId, CheckStatus>,
     /// What the resolver and gossip have counted.
@@ -336,6 +342,7 @@ impl Status {
             problems,
             ports,
             members,
+            ipsec,
             checks,
             counters,
             readings,
@@ -354,6 +361,7 @@ impl Status {
                 .collect(),
             ports: published(desired, &ports),
             members,
+            ipsec,
             checks,
             counters,
             vteps: vteps(desired, readings),

@@ -38,6 +38,7 @@ pub(crate) fn show(status: &Status) -> String {
     }
     section(&mut text, "published ports", &ports(status));
     section(&mut text, "members", &members(status));
+    section(&mut text, "security associations", &associations(status));
     section(&mut text, "health checks", &checks(status));
     section(&mut text, "vteps", &vteps(status));
     section(&mut text, "resolver and gossip", &counters(status));
@@ -69,6 +70,38 @@ fn members(status: &Status) -> Table {
             .revision
             .map_or_else(String::new, |revision| revision.to_string());
         table.row([node.to_string(), state.to_owned(), revision]);
+    }
+    table
+}
+
+fn associations(status: &Status) -> Table {
+    let columns = [
+        ("peer", Left),
+        ("", Left),
+        ("SPI", Right),
+        ("key generation", Right),
+        ("age", Right),
+        ("packets", Right),
+        ("replayed", Right),
+        ("forged", Right),
+        ("", Left),
+    ];
+    let mut table = Table::new(&columns);
+    for sa in &status.ipsec {
+        table.row([
+            sa.peer
+                .as_ref()
+                .map_or_else(|| sa.vtep.to_string(), ToString::to_string),
+            if sa.inbound { "from" } else { "to" }.to_owned(),
+            format!("{:#010x}", sa.spi),
+            sa.generation
+                .map_or_else(|| "earlier run".to_owned(), |generation| generation.to_string()),
+            format!("{} s", sa.age_seconds),
+            sa.packets.to_string(),
+            sa.replayed.to_string(),
+            sa.forged.to_string(),
+            if sa.in_use { "" } else { "replaced" }.to_owned(),
+        ]);
     }
     table
 }

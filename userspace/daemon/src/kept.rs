@@ -2,8 +2,10 @@
 //! directory, as it was applied.
 
 use essaim_gossip::{KEY_LENGTH, Key, KeyRing};
+use essaim_ipsec::{Generation, RING_KEY_LENGTH, Ring, RingKey};
 use essaim_objects::Data;
-use essaim_protocol::GossipKey;
+use essaim_protocol::{DataKey, GossipKey};
+use serde::Serialize;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -22,7 +24,7 @@ pub enum KeptError {
         source: io::Error,
     },
     /// It is not what this build writes.
-    #[error("{} holds no keys of gossip; remove it, and the managers give them again", path.display())]
+    #[error("{} holds no keys; remove it, and the managers give them again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -56,18 +58,62 @@ pub(crate) fn read_keys(path: &Path) -> Result<Option<KeyRing>, KeptError> {
     })
 }
 
+/// The file of the keys of encrypted networks. Only root may read it.
+pub(crate) fn data_keys_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("data-keys.json")
+}
+
+/// The keys of encrypted networks as the managers gave them last; none where they never did.
+pub(crate) fn read_data_keys(path: &Path) -> Result<Ring, KeptError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ring::default()),
+        Err(source) => {
+            let path = path.to_owned();
+            return Err(KeptError::File {
+                doing: "read",
+                path,
+                source,
+            });
+        }
+    };
+    let keys: Option<Vec<DataKey>> = serde_json::from_slice(&text).ok();
+    keys.and_then(|keys| data_ring(&keys))
+        .ok_or_else(|| KeptError::Damaged {
+            path: path.to_owned(),
+        })
+}
+
+/// Keeps the keys of encrypted networks for the next start.
+pub(crate) fn write_data_keys(path: &Path, keys: &[DataKey]) -> Result<(), KeptError> {
+    write(path, &keys)
+}
+
+/// The keys of encrypted networks as the agent takes them; none where one is malformed.
+pub(crate) fn data_ring(keys: &[DataKey]) -> Option<Ring> {
+    let key = |key: &DataKey| {
+        let bytes = <[u8; RING_KEY_LENGTH]>::try_from(key.key.as_bytes()).ok()?;
+        Some((Generation(key.generation), RingKey::new(bytes)))
+    };
+    keys.iter().map(key).collect::<Option<Vec<_>>>().map(Ring::new)
+}
+
 /// Keeps the keys for the next start.
 pub(crate) fn write_keys(path: &Path, keys: &[GossipKey]) -> Result<(), KeptError> {
+    let keys: Vec<&Data> = keys.iter().map(|key| &key.key).collect();
+    write(path, &keys)
+}
+
+fn write(path: &Path, keys: &impl Serialize) -> Result<(), KeptError> {
     let failed = |source| KeptError::File {
         doing: "write",
         path: path.to_owned(),
         source,
     };
-    let keys: Vec<&Data> = keys.iter().map(|key| &key.key).collect();
     let folder = path.parent().unwrap_or(Path::new("."));
     // Its mode is 0600.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    serde_json::to_writer(&mut file, &keys).map_err(|error| failed(error.into()))?;
+    serde_json::to_writer(&mut file, keys).map_err(|error| failed(error.into()))?;
     file.flush()
         .and_then(|()| file.as_file().sync_all())
         .map_err(failed)?;
@@ -117,6 +163,24 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_encrypted_networks_are_read_as_they_were_written_and_by_root_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = data_keys_file(folder.path());
+        assert_eq!(read_data_keys(&path).unwrap(), Ring::default());
+        let keys = [3, 4].map(|generation| DataKey {
+            generation,
+            key: vec![7; RING_KEY_LENGTH].into(),
+        });
+        write_data_keys(&path, &keys).unwrap();
+        let ring = read_data_keys(&path).unwrap();
+        assert_eq!(ring.span(), Some((Generation(3), Generation(4))));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(&path, "[{\"generation\": 1, \"key\": \"c2hvcnQ=\"}]").unwrap();
+        let error = read_data_keys(&path).unwrap_err().to_string();
+        assert!(!error.contains("c2hv"), "{error}");
+    }
+
+    #[test]
     fn what_are_no_keys_is_refused_and_not_shown() {
         let folder = tempfile::tempdir().unwrap();
         let path = keys_file(folder.path());
@@ -124,7 +188,7 @@ mod tests {
             fs::write(&path, text).unwrap();
             let error = read_keys(&path).unwrap_err().to_string();
             assert!(
-                error.contains("holds no keys of gossip") && !error.contains("c2hv"),
+                error.contains("holds no keys") && !error.contains("c2hv"),
                 "{error}"
             );
         }

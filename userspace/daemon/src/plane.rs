@@ -4,12 +4,13 @@ use crate::DaemonOptions;
 use crate::kept::{self, KeptError};
 use essaim_agent::{
     AgentHandle, AgentOptions, CleanOptions, GossipOptions, Keys, Source, StateDir, chain, clean, orders,
-    run_agent,
+    require_esp, run_agent,
 };
 use essaim_gossip::KeyRing;
-use essaim_model::{Catalog, CatalogDelta, NodeName, TaskId as ModelTaskId};
+use essaim_ipsec::Ring;
+use essaim_model::{Catalog, CatalogDelta, NetworkName, NodeName, TaskId as ModelTaskId};
 use essaim_objects::{NodeId, Task, TaskId};
-use essaim_protocol::{CatalogUpdate, GossipKey};
+use essaim_protocol::{CatalogUpdate, DataKey, GossipKey};
 use essaim_worker::{AttachError, Dataplane, Word, WrongBasis};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,8 @@ struct State {
     node: Option<NodeName>,
     catalog: Option<Arc<Catalog>>,
     keys: Option<watch::Sender<KeyRing>>,
+    /// The keys of encrypted networks.
+    data: watch::Sender<Ring>,
     thread: Option<Thread>,
     is_closed: bool,
     /// What was said of tasks, for agents that start later; of those that have ended, until an agent was told.
@@ -76,6 +79,7 @@ impl Plane {
         let keys = kept::read_keys(&kept::keys_file(&options.data_dir))?;
         let state = State {
             keys: keys.map(watch::Sender::new),
+            data: watch::Sender::new(kept::read_data_keys(&kept::data_keys_file(&options.data_dir))?),
             ..State::default()
         };
         Ok(Self(Arc::new(Shared {
@@ -149,7 +153,7 @@ impl Plane {
 
     async fn run(&self, node: &NodeName) -> Result<(), String> {
         let options = &self.0.options;
-        let (keys, orders) = {
+        let (keys, data, orders) = {
             let mut state = self.state();
             let (Some(catalog), Some(keys)) = (state.catalog.clone(), &state.keys) else {
                 return Ok(());
@@ -164,7 +168,7 @@ impl Plane {
             }
             state.words.retain(|_, said| matches!(said, Said::Runs));
             self.0.agent.send_replace(Some(handle));
-            (keys, orders)
+            (keys, state.data.subscribe(), orders)
         };
         let agent = AgentOptions {
             node: node.clone(),
@@ -174,7 +178,7 @@ impl Plane {
             state_dir: options.state_dir.clone(),
             holder: options.holder.clone(),
             gossip: Some(GossipOptions {
-                keys: Keys::Managers(keys),
+                keys: Keys::Managers { gossip: keys, data },
                 pace: options.pace,
                 absence: options.absence,
             }),
@@ -214,13 +218,16 @@ impl Plane {
         let node = {
             let mut state = self.state();
             (state.catalog, state.keys) = (None, None);
+            state.data.send_replace(Ring::default());
             state.node.take()
         };
-        let keys = kept::keys_file(&self.0.options.data_dir);
-        if let Err(error) = std::fs::remove_file(&keys)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::error!(%error, path = %keys.display(), "the keys of gossip were not removed");
+        let data_dir = &self.0.options.data_dir;
+        for keys in [kept::keys_file(data_dir), kept::data_keys_file(data_dir)] {
+            if let Err(error) = std::fs::remove_file(&keys)
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::error!(%error, path = %keys.display(), "keys were not removed");
+            }
         }
         let options = CleanOptions {
             node,
@@ -248,6 +255,17 @@ impl Plane {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// An encrypted network that a task is on.
+    fn encrypted_network(&self, task: &ModelTaskId) -> Option<NetworkName> {
+        let catalog = self.state().catalog.clone()?;
+        let mut tasks = catalog.services.iter().flat_map(|service| &service.tasks);
+        let endpoints = &tasks.find(|known| known.id == *task)?.endpoints;
+        let mut encrypted = catalog.networks.iter().filter(|network| network.encrypted);
+        let found =
+            encrypted.find(|network| endpoints.iter().any(|endpoint| endpoint.network == network.name));
+        found.map(|network| network.name.clone())
     }
 
     fn with_agent(&self, act: impl FnOnce(&AgentHandle)) {
@@ -291,6 +309,16 @@ impl Dataplane for Plane {
                 netns.display(),
                 ATTACH.as_secs()
             );
+            return Err(AttachError { reason });
+        }
+        if let Some(network) = self.encrypted_network(&id) {
+            let found = tokio::task::spawn_blocking(require_esp).await;
+            let reason = match found {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => chain(&error),
+                Err(error) => error.to_string(),
+            };
+            let reason = format!("network {network} is encrypted: {reason}");
             return Err(AttachError { reason });
         }
         Ok(())
@@ -395,6 +423,21 @@ impl Dataplane for Plane {
             None => state.keys = Some(watch::Sender::new(ring)),
         }
         self.start(&mut state);
+    }
+
+    fn data_keys(&self, keys: Vec<DataKey>) {
+        let Some(ring) = kept::data_ring(&keys) else {
+            tracing::error!("the managers gave keys of encrypted networks that are none; those before hold");
+            return;
+        };
+        let path = kept::data_keys_file(&self.0.options.data_dir);
+        if let Err(error) = kept::write_data_keys(&path, &keys) {
+            tracing::error!(
+                error = chain(&error),
+                "the keys of encrypted networks are not kept: a restart needs the managers"
+            );
+        }
+        self.state().data.send_replace(ring);
     }
 
     fn revision(&self) -> Option<u64> {

@@ -46,6 +46,7 @@ pub(crate) fn read(maps: &Maps) -> Result<Image, DatapathError> {
         vteps: used(vteps, |vtep: &Vtep| vtep.flags.has(VtepFlags::USED))?,
         vtep_by_number: used(numbers, |index: &u32| *index != 0)?,
         vtep_by_addr: maps.vtep_by_addr.entries()?.into_iter().collect(),
+        encrypted_vnis: maps.encrypted_vnis.entries()?.into_iter().collect(),
         endpoints: maps.endpoint_by_addr.entries()?.into_iter().collect(),
         locals: maps.endpoint_by_ifindex.entries()?.into_iter().collect(),
         netns: maps.netns_by_cookie.entries()?.into_iter().collect(),
@@ -100,6 +101,7 @@ fn put(maps: &mut Maps, changes: &Changes, report: &mut ApplyReport) -> Result<(
     for (number, index) in &changes.vtep_by_number {
         maps.vtep_by_number.store_u32(*number, 0, *index)?;
     }
+    maps.encrypted_vnis.insert_all(&changes.encrypted_vnis)?;
     if let Some(config) = &changes.config {
         maps.config.store(0, config, 0)?;
     }
@@ -134,6 +136,7 @@ fn put(maps: &mut Maps, changes: &Changes, report: &mut ApplyReport) -> Result<(
     report.written = changes.vteps.len()
         + changes.vtep_by_addr.len()
         + changes.vtep_by_number.len()
+        + changes.encrypted_vnis.len()
         + changes.backends.len()
         + changes.services.len()
         + changes.locals.len()
@@ -165,6 +168,8 @@ fn remove(maps: &mut Maps, changes: &Changes, report: &mut ApplyReport) -> Resul
             report.removed += 1;
         }
     }
+    // After the endpoints: nothing of the network is delivered any more.
+    maps.encrypted_vnis.remove_all(&changes.encrypted_vnis_gone)?;
     maps.vtep_by_addr.remove_all(&changes.vtep_by_addr_gone)?;
     for number in &changes.vtep_by_number_gone {
         maps.vtep_by_number.store_u32(*number, 0, 0)?;
@@ -179,6 +184,7 @@ fn remove(maps: &mut Maps, changes: &Changes, report: &mut ApplyReport) -> Resul
         + changes.services_gone.len()
         + changes.vtep_by_addr_gone.len()
         + changes.vtep_by_number_gone.len()
+        + changes.encrypted_vnis_gone.len()
         + changes.vteps_gone.len();
     Ok(())
 }

@@ -15,6 +15,7 @@ pub(crate) struct Changes {
     pub(crate) vteps: Vec<(u32, Vtep)>,
     pub(crate) vtep_by_addr: Vec<(Addr, u32)>,
     pub(crate) vtep_by_number: Vec<(u32, u32)>,
+    pub(crate) encrypted_vnis: Vec<(u32, u32)>,
     pub(crate) config: Option<Config>,
     pub(crate) backends: Vec<(u32, Backend)>,
     /// Indices that belonged to nobody known: their counters start anew.
@@ -42,6 +43,7 @@ pub(crate) struct Changes {
     pub(crate) services_gone: Vec<(u32, Service)>,
     /// As they will stand: gone, but their slot not free. Those that stand so already are among them.
     pub(crate) backends_gone: Vec<(u32, Backend)>,
+    pub(crate) encrypted_vnis_gone: Vec<u32>,
     pub(crate) vtep_by_addr_gone: Vec<Addr>,
     pub(crate) vtep_by_number_gone: Vec<u32>,
     pub(crate) vteps_gone: Vec<(u32, Vtep)>,
@@ -65,6 +67,7 @@ impl Changes {
             vteps: put(&old.vteps, &new.vteps),
             vtep_by_addr: put(&old.vtep_by_addr, &new.vtep_by_addr),
             vtep_by_number: put(&old.vtep_by_number, &new.vtep_by_number),
+            encrypted_vnis: put(&old.encrypted_vnis, &new.encrypted_vnis),
             backends: put(&old.backends, &new.backends),
             new_backends: absent(&old.backends, &new.backends),
             services: put(&old.services, &new.services),
@@ -84,6 +87,7 @@ impl Changes {
             locals_gone: keys(gone(&old.locals, &new.locals)),
             services_gone: gone(&old.services, &new.services),
             backends_gone: backends_gone.collect(),
+            encrypted_vnis_gone: keys(gone(&old.encrypted_vnis, &new.encrypted_vnis)),
             vtep_by_addr_gone: keys(gone(&old.vtep_by_addr, &new.vtep_by_addr)),
             vtep_by_number_gone: keys(gone(&old.vtep_by_number, &new.vtep_by_number)),
             vteps_gone: gone(&old.vteps, &new.vteps),

@@ -31,6 +31,8 @@ pub(crate) struct Image {
     pub(crate) vtep_by_addr: BTreeMap<Addr, u32>,
     /// By [`Vtep::number`].
     pub(crate) vtep_by_number: BTreeMap<u32, u32>,
+    /// By VNI.
+    pub(crate) encrypted_vnis: BTreeMap<u32, u32>,
     pub(crate) endpoints: BTreeMap<Addr, Endpoint>,
     /// By interface index.
     pub(crate) locals: BTreeMap<u32, LocalEndpoint>,
@@ -48,6 +50,7 @@ impl Image {
             vteps,
             vtep_by_addr,
             vtep_by_number,
+            encrypted_vnis,
             endpoints,
             locals,
             netns,
@@ -58,6 +61,7 @@ impl Image {
         self.vteps.extend(vteps);
         self.vtep_by_addr.extend(vtep_by_addr);
         self.vtep_by_number.extend(vtep_by_number);
+        self.encrypted_vnis.extend(encrypted_vnis);
         self.endpoints.extend(endpoints);
         self.locals.extend(locals);
         self.netns.extend(netns);

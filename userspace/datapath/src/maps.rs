@@ -34,6 +34,8 @@ pub struct Maps {
     pub vtep_by_addr: Table<Addr, u32>,
     /// [`maps::VTEP_BY_NUMBER`].
     pub vtep_by_number: MappedArray<u32>,
+    /// [`maps::ENCRYPTED_VNIS`].
+    pub encrypted_vnis: Table<u32, u32>,
     /// [`maps::ENDPOINT_BY_ADDR`].
     pub endpoint_by_addr: Table<Addr, Endpoint>,
     /// [`maps::ENDPOINT_BY_IFINDEX`].
@@ -58,6 +60,8 @@ pub struct Maps {
     pub service_counters: CounterArray,
     /// [`maps::BACKEND_COUNTERS`].
     pub backend_counters: CounterArray,
+    /// [`maps::IPSEC_COUNTERS`].
+    pub ipsec_counters: CounterArray,
     /// [`maps::DNS_ANSWERS`].
     pub dns_answers: Table<DnsKey, DnsAnswer>,
     /// [`maps::DNS_STATE`].
@@ -93,6 +97,7 @@ impl Maps {
             translated: MappedArray::new(maps::TRANSLATED, fd(maps::TRANSLATED)?)?,
             vtep_by_addr: Table::new(maps::VTEP_BY_ADDR, fd(maps::VTEP_BY_ADDR)?)?,
             vtep_by_number: MappedArray::new(maps::VTEP_BY_NUMBER, fd(maps::VTEP_BY_NUMBER)?)?,
+            encrypted_vnis: Table::new(maps::ENCRYPTED_VNIS, fd(maps::ENCRYPTED_VNIS)?)?,
             endpoint_by_addr: Table::new(maps::ENDPOINT_BY_ADDR, fd(maps::ENDPOINT_BY_ADDR)?)?,
             endpoint_by_ifindex: Table::new(maps::ENDPOINT_BY_IFINDEX, fd(maps::ENDPOINT_BY_IFINDEX)?)?,
             front_by_ifindex: MappedArray::new(maps::FRONT_BY_IFINDEX, fd(maps::FRONT_BY_IFINDEX)?)?,
@@ -105,6 +110,7 @@ impl Maps {
             drop_counters: CounterArray::new(maps::DROP_COUNTERS, fd(maps::DROP_COUNTERS)?)?,
             service_counters: CounterArray::new(maps::SERVICE_COUNTERS, fd(maps::SERVICE_COUNTERS)?)?,
             backend_counters: CounterArray::new(maps::BACKEND_COUNTERS, fd(maps::BACKEND_COUNTERS)?)?,
+            ipsec_counters: CounterArray::new(maps::IPSEC_COUNTERS, fd(maps::IPSEC_COUNTERS)?)?,
             dns_answers: Table::new(maps::DNS_ANSWERS, fd(maps::DNS_ANSWERS)?)?,
             dns_state: MappedArray::new(maps::DNS_STATE, fd(maps::DNS_STATE)?)?,
             dns_counters: CounterArray::new(maps::DNS_COUNTERS, fd(maps::DNS_COUNTERS)?)?,

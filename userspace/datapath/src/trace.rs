@@ -10,7 +10,8 @@ use crate::maps::Maps;
 use crate::programs::Programs;
 use crate::{DatapathError, RunInput, RunOutput, SkbContext, XdpContext, XdpMode};
 use essaim_abi::{
-    Addr, Config, DropReason, Endpoint, EndpointKind, Hook, LocalEndpoint, MacAddr, Protocol, Verdict,
+    Addr, Config, DropReason, Endpoint, EndpointKind, Hook, IPSEC_MARK_MASK, LocalEndpoint, MacAddr,
+    Protocol, Verdict,
 };
 use essaim_model::{BackendKey, DesiredState, NodeFacts, NodeName, ServiceKey};
 use names::Names;
@@ -107,7 +108,8 @@ pub(crate) fn trace(
     }
     let start = start(maps, request, facts)?;
     // Odd, so never 0; random, so that no packet has it by chance.
-    let mark = u32::try_from(RandomState::new().build_hasher().finish() & 0xffff_ffff).unwrap_or(0) | 1;
+    let random = u32::try_from(RandomState::new().build_hasher().finish() & 0xffff_ffff).unwrap_or(0);
+    let mark = random & !IPSEC_MARK_MASK | 1;
     // Makes room: what stands in a full ring keeps what is traced out of it.
     events.take_traced(mark);
     maps.config.store_u32(0, offset_of!(Config, trace_mark), mark)?;

@@ -65,6 +65,7 @@ pub(crate) fn differences(maps: &Maps, changes: &Changes) -> Result<Vec<Differen
     found.expected(names::VTEPS, &changes.vteps, text);
     found.expected(names::VTEP_BY_ADDR, &changes.vtep_by_addr, ToString::to_string);
     found.expected(names::VTEP_BY_NUMBER, &changes.vtep_by_number, text);
+    found.expected(names::ENCRYPTED_VNIS, &changes.encrypted_vnis, text);
     found.expected(names::BACKENDS, &changes.backends, text);
     found.expected(names::SERVICES, &changes.services, text);
     found.expected(names::ENDPOINT_BY_IFINDEX, &changes.locals, text);
@@ -92,6 +93,7 @@ pub(crate) fn differences(maps: &Maps, changes: &Changes) -> Result<Vec<Differen
     );
     found.superfluous(names::NETNS_BY_COOKIE, &changes.netns_gone, ToString::to_string);
     found.superfluous(names::ENDPOINT_BY_IFINDEX, &changes.locals_gone, text);
+    found.superfluous(names::ENCRYPTED_VNIS, &changes.encrypted_vnis_gone, text);
     found.superfluous(
         names::VTEP_BY_ADDR,
         &changes.vtep_by_addr_gone,

@@ -1,7 +1,8 @@
 //! What an owner can say, and in which of its streams.
 
 use crate::epoch::Version;
-use essaim_model::{NetworkName, TaskId, TaskState};
+use essaim_ipsec::{Generation, Salt};
+use essaim_model::{NetworkName, NodeName, TaskId, TaskState};
 use std::net::IpAddr;
 
 /// The part of its owner's facts that a stream carries.
@@ -20,6 +21,16 @@ pub(crate) enum Fact {
     Vtep(Option<IpAddr>),
     /// The catalog revision it has applied.
     CatalogApplied(u64),
+    /// Its salt for the keys of encrypted networks, and the generations that it holds.
+    Ipsec {
+        salt: Salt,
+        held: Option<(Generation, Generation)>,
+    },
+    /// With which salts, a peer's and its own, it holds the associations by which it hears the peer; `None` takes it back.
+    Hears {
+        peer: NodeName,
+        salts: Option<(Salt, Salt)>,
+    },
     /// Whether it takes part in a network.
     Interest { network: NetworkName, takes_part: bool },
     /// How far one of its tasks is; `None` takes it back.
@@ -31,6 +42,8 @@ pub(crate) enum Fact {
 pub(crate) enum FactKey {
     Vtep,
     CatalogApplied,
+    Ipsec,
+    Hears(NodeName),
     Interest(NetworkName),
     Task(TaskId),
 }
@@ -40,6 +53,8 @@ impl Fact {
         match self {
             Self::Vtep(_) => FactKey::Vtep,
             Self::CatalogApplied(_) => FactKey::CatalogApplied,
+            Self::Ipsec { .. } => FactKey::Ipsec,
+            Self::Hears { peer, .. } => FactKey::Hears(peer.clone()),
             Self::Interest { network, .. } => FactKey::Interest(network.clone()),
             Self::Task { task, .. } => FactKey::Task(task.clone()),
         }
@@ -48,7 +63,8 @@ impl Fact {
     /// Whether it only takes an earlier one back, so that it need not be kept for long.
     pub(crate) const fn is_removal(&self) -> bool {
         match self {
-            Self::Vtep(_) | Self::CatalogApplied(_) => false,
+            Self::Vtep(_) | Self::CatalogApplied(_) | Self::Ipsec { .. } => false,
+            Self::Hears { salts, .. } => salts.is_none(),
             Self::Interest { takes_part, .. } => !*takes_part,
             Self::Task { state, .. } => state.is_none(),
         }
@@ -57,10 +73,16 @@ impl Fact {
     /// Whether it can be in a stream of this scope.
     pub(crate) const fn belongs_to(&self, scope: &Scope) -> bool {
         match (self, scope) {
-            (Self::Vtep(_) | Self::CatalogApplied(_) | Self::Interest { .. }, Scope::Node)
-            | (Self::Task { .. }, Scope::Network(_)) => true,
-            (Self::Task { .. }, Scope::Node)
-            | (Self::Vtep(_) | Self::CatalogApplied(_) | Self::Interest { .. }, Scope::Network(_)) => false,
+            (Self::Task { .. }, Scope::Network(_)) => true,
+            (Self::Task { .. }, Scope::Node) => false,
+            (
+                Self::Vtep(_)
+                | Self::CatalogApplied(_)
+                | Self::Ipsec { .. }
+                | Self::Hears { .. }
+                | Self::Interest { .. },
+                scope,
+            ) => matches!(scope, Scope::Node),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::membership::Membership;
 use crate::push::Push;
 use crate::seal::{Carrier, Sealer};
 use crate::{Action, Config, Counters, Epoch, Event, KeyRing, View, ViewVersion};
+use essaim_ipsec::Said;
 use essaim_model::{NetworkName, NodeName, TaskId, TaskState};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -219,6 +220,12 @@ impl Gossip {
     /// Says which revision of the catalog this node has applied.
     pub fn set_catalog_applied(&mut self, revision: u64, now: Instant) {
         self.own.catalog_applied = Some(revision);
+        self.say(now);
+    }
+
+    /// Says which keys of encrypted networks this node holds.
+    pub fn set_ipsec(&mut self, said: Said, now: Instant) {
+        self.own.ipsec = Some(said);
         self.say(now);
     }
 

@@ -1,6 +1,7 @@
 //! What a node knows: the members and the facts each of them owns.
 
 use crate::epoch::{Epoch, Incarnation, Version};
+use essaim_ipsec::Said;
 use essaim_model::{Catalog, Liveness, NetworkName, NodeName, NodeState, TaskId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -54,6 +55,8 @@ pub struct MemberView {
     pub incarnation: Incarnation,
     /// The catalog revision it has applied.
     pub catalog_applied: Option<u64>,
+    /// What it says of the keys of encrypted networks.
+    pub ipsec: Option<Said>,
     /// The underlay address it sends and receives VXLAN at.
     pub vtep: Option<IpAddr>,
     /// The networks it keeps facts of.
@@ -70,6 +73,7 @@ impl MemberView {
             epoch: Epoch::UNHEARD,
             incarnation: Incarnation::from_number(0),
             catalog_applied: None,
+            ipsec: None,
             vtep: None,
             interests: BTreeSet::new(),
             tasks: BTreeMap::new(),

@@ -9,6 +9,7 @@ use essaim_gossip::{
     Config, DropReason, Epoch, Event, GossipHandle, GossipService, Key, KeyRing, MemberState, OwnTask,
     Sockets, Start, View,
 };
+use essaim_ipsec::{Generation, Said, Salt};
 use essaim_model::{NetworkName, NodeName, TaskId, TaskState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -292,6 +293,36 @@ async fn keys_are_changed_while_tasks_change() {
     }
     for node in &nodes {
         assert_eq!(node.handle().counters().dropped(DropReason::Sealed), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_holds_of_encrypted_networks_is_known_everywhere_and_taken_back() {
+    let nodes = cluster(3).await;
+    let salt = |byte| Salt([byte; 16]);
+    let said = |own, newest, heard: &[(usize, u8)]| Said {
+        salt: salt(own),
+        held: Some((Generation(1), Generation(newest))),
+        heard: heard
+            .iter()
+            .map(|(node, theirs)| (node_name(*node), salt(*theirs)))
+            .collect(),
+    };
+    // The second peer goes, then all go with another salt, then they come back.
+    for step in [
+        said(1, 1, &[]),
+        said(1, 2, &[(1, 7), (2, 8)]),
+        said(1, 3, &[(1, 7)]),
+        said(2, 3, &[]),
+        said(2, 3, &[(1, 7), (2, 9)]),
+    ] {
+        nodes[0].handle().set_ipsec(step.clone()).await.unwrap();
+        for node in &nodes {
+            node.until("knows what it holds", |view| {
+                view.members[&node_name(0)].ipsec.as_ref() == Some(&step)
+            })
+            .await;
+        }
     }
 }
 

@@ -26,6 +26,7 @@ mod spec;
 mod tests;
 
 pub use found::{DEFAULT_DATA_PATH_PORT, FirstManager, check_init, new_cluster};
+pub(crate) use private::{DataKey, data_keys};
 pub use private::{PrivateError, gossip_keys, root_ca};
 pub use remove::{RemoveNodeError, is_removed, may_demote, remove_node};
 pub use report::report;

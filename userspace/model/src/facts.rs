@@ -23,6 +23,9 @@ pub struct NodeFacts {
     pub attachments: BTreeMap<AttachmentKey, AttachmentFacts>,
     /// Cookie of the node's own network namespace (`SO_NETNS_COOKIE`).
     pub node_netns_cookie: u64,
+    /// The kernel encrypts, or blocks, what leaves with [`essaim_abi::IPSEC_MARK`]. Until then the programs let nothing
+    /// of encrypted networks leave.
+    pub ipsec: bool,
 }
 
 /// An interface to the underlay and the world.

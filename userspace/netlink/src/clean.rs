@@ -6,7 +6,7 @@ use crate::observed::ObservedNetns;
 use crate::plan::is_made_by;
 use crate::removal::{self, absent_is_fine};
 use crate::session::{Mode, Session};
-use crate::{NetlinkError, message, nft};
+use crate::{NetlinkError, message, nft, xfrm};
 use essaim_model::NodeName;
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
@@ -40,6 +40,7 @@ fn remove_all(node: &NodeName) -> Result<(), Vec<NetlinkError>> {
         }
         Err(error) => errors.push(error),
     }
+    errors.extend(xfrm::clean().err().into_iter().flatten());
     remove_rules(&mut errors);
     if errors.is_empty() { Ok(()) } else { Err(errors) }
 }

@@ -76,6 +76,11 @@ pub enum NetlinkError {
         /// What it should be.
         expected: String,
     },
+    /// The kernel cannot encrypt. Nothing was changed.
+    #[error(
+        "this kernel has no ESP (CONFIG_INET_ESP, AES-GCM): this node takes no part in encrypted networks; load the module esp4 (esp6 for IPv6), boot a kernel that has it, or keep tasks of encrypted networks off this node"
+    )]
+    NoEsp,
     /// The kernel refused a request.
     #[error("failed to {what}")]
     Request {

@@ -28,6 +28,7 @@ pub(crate) fn facts(desired: &DesiredState, observed: &ObservedLinks) -> NodeFac
             })
             .collect(),
         node_netns_cookie: observed.node.cookie,
+        ipsec: false,
     }
 }
 

@@ -9,6 +9,8 @@
 //! |---|---|
 //! | link | group `0xe55a` from its first moment, then the alias `essaim:NODE` or `essaim:NODE:TASK@NETWORK` |
 //! | route | protocol `0xe5` |
+//! | security association | request id `0xe55a` |
+//! | security policy | mark `0xe5000000` of mask `0xff000000`, outbound |
 //! | firewall rule | a comment `essaim-DIGEST`, in the table `inet essaim` or the chain `DOCKER-USER` |
 #![forbid(unsafe_code)]
 
@@ -32,6 +34,7 @@ mod reconciler;
 mod removal;
 mod session;
 mod sysctl;
+mod xfrm;
 
 #[cfg(test)]
 mod fixture;
@@ -46,5 +49,6 @@ pub use observed::{
 pub use op::{LinkAction, LinkOp, LinkSettings, Place, VethPeer};
 pub use ownership::{NODE_LINK, NODE_PEER_LINK, VXLAN_LINK, attachment_link};
 pub use plan::{LinkPlan, plan_links};
-pub use reconciler::{HostOptions, LinkOutcome, LinkReconciler};
+pub use reconciler::{HostOptions, IpsecOutcome, LinkOutcome, LinkReconciler};
 pub use sysctl::Sysctl;
+pub use xfrm::require_esp;

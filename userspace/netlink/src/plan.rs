@@ -9,7 +9,7 @@ use crate::observed::{ObservedLink, ObservedLinks, ObservedNetns, Route};
 use crate::op::{LinkAction, LinkOp, Place};
 use crate::ownership::{LINK_GROUP, NODE_LINK, NODE_PEER_LINK, VXLAN_LINK, attachment_link, is_alias_of};
 use crate::{LinkProblem, sysctl};
-use essaim_abi::{VXLAN_OVERHEAD_V4, VXLAN_OVERHEAD_V6};
+use essaim_abi::{ESP_OVERHEAD, VXLAN_OVERHEAD_V4, VXLAN_OVERHEAD_V6};
 use essaim_model::{AttachmentKey, AttachmentPlan, ClusterPlan, DesiredState, TaskState, Uplink};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +17,6 @@ use std::net::IpAddr;
 
 pub(crate) use node::{check, listed};
 
-/// What ESP with AES-GCM adds at most, in bytes: SPI and sequence number 8, IV 8, padding 3, trailer 2, ICV 16.
-const ESP_OVERHEAD: u32 = 37;
 /// The MTU of an underlay that is not known: that of Ethernet.
 const ETHERNET_MTU: u32 = 1500;
 /// The least MTU of a link with IPv6 (RFC 8200, section 5; `IPV6_MIN_MTU` of `net/ipv6.h`).

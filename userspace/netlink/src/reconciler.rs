@@ -8,7 +8,9 @@ use crate::observed::ObservedLinks;
 use crate::op::LinkOp;
 use crate::plan::{check, plan_links};
 use crate::session::Session;
-use crate::{LinkProblem, NetlinkError, capability, clean, facts};
+use crate::xfrm::Xfrm;
+use crate::{LinkProblem, NetlinkError, capability, clean, facts, xfrm};
+use essaim_ipsec::{Observed, Op};
 use essaim_model::{DesiredState, NodeFacts, NodeName};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -55,6 +57,19 @@ struct Worker {
     session: Session,
     options: HostOptions,
     firewall: FirewallReader,
+    /// Open from the first use on.
+    xfrm: Option<Xfrm>,
+}
+
+/// What came of steps of IPsec.
+#[derive(Debug)]
+pub struct IpsecOutcome {
+    /// What the kernel holds now.
+    pub observed: Observed,
+    /// What was not done; it is tried again the next time.
+    pub problems: Vec<NetlinkError>,
+    /// Somebody else has an association of a number that was to be given: other keys are needed.
+    pub is_taken: bool,
 }
 
 impl LinkReconciler {
@@ -79,6 +94,7 @@ impl LinkReconciler {
                     session,
                     options,
                     firewall: FirewallReader::default(),
+                    xfrm: None,
                 };
                 // The caller waits below.
                 let _ = started.send(Ok(()));
@@ -146,6 +162,41 @@ impl LinkReconciler {
         })
     }
 
+    /// What the kernel holds of essaim's IPsec. Changes nothing, but for an association that is added and removed once, to
+    /// see whether the kernel has ESP.
+    ///
+    /// # Errors
+    /// [`NetlinkError::NoEsp`] where the kernel cannot encrypt, or it cannot be asked.
+    pub fn observe_ipsec(&self) -> Result<Observed, NetlinkError> {
+        self.run(|worker| worker.xfrm()?.observe())
+    }
+
+    /// Takes steps of IPsec in their order; one that fails does not keep the others from being taken.
+    ///
+    /// # Errors
+    /// As for [`Self::observe_ipsec`].
+    pub fn apply_ipsec(&self, ops: Vec<Op>) -> Result<IpsecOutcome, NetlinkError> {
+        self.run(move |worker| {
+            let xfrm = worker.xfrm()?;
+            let refused = xfrm.apply(ops);
+            let is_taken = refused.iter().any(|refused| refused.is_taken);
+            Ok(IpsecOutcome {
+                observed: xfrm.observe()?,
+                problems: refused.into_iter().map(|refused| refused.error).collect(),
+                is_taken,
+            })
+        })
+    }
+
+    /// Removes all of essaim's IPsec.
+    ///
+    /// # Errors
+    /// What could not be removed; the rest is gone.
+    pub fn clean_ipsec(&self) -> Result<(), Vec<NetlinkError>> {
+        self.run(|_| Ok(xfrm::clean()))
+            .unwrap_or_else(|error| Err(vec![error]))
+    }
+
     /// Wake-ups for changes of links, addresses, routes and neighbours, those by essaim itself among them.
     ///
     /// That a task's namespace comes into being is not among them: while a problem names one, look again soon.
@@ -199,6 +250,16 @@ struct Look {
 }
 
 impl Worker {
+    fn xfrm(&mut self) -> Result<&mut Xfrm, NetlinkError> {
+        if self.xfrm.as_ref().is_some_and(Xfrm::is_broken) {
+            self.xfrm = None;
+        }
+        match &mut self.xfrm {
+            Some(xfrm) => Ok(xfrm),
+            none => Ok(none.insert(Xfrm::open()?)),
+        }
+    }
+
     fn reconcile(&mut self, desired: &DesiredState) -> Result<LinkOutcome, NetlinkError> {
         let Look {
             mut observed,

@@ -26,8 +26,8 @@ pub use membership::{
 };
 pub use parts::{Assembly, LONGEST, PART, PartError, parts};
 pub use session::{
-    CatalogUpdate, GossipKey, Heartbeat, HeartbeatReply, ManagerAddress, Report, SessionId, SessionRequest,
-    TaskReport, ToNode,
+    CatalogUpdate, DataKey, GossipKey, Heartbeat, HeartbeatReply, ManagerAddress, Report, SessionId,
+    SessionRequest, TaskReport, ToNode,
 };
 
 use bytes::Bytes;
@@ -124,6 +124,10 @@ mod tests {
         survives(&ToNode::GossipKeys(vec![GossipKey {
             key: Data::from(vec![7; 32]),
         }]));
+        survives(&ToNode::DataKeys(vec![DataKey {
+            generation: u64::MAX,
+            key: Data::from(vec![7; 32]),
+        }]));
         survives(&ToNode::Managers(vec![ManagerAddress {
             node: NodeId::from_bits(1),
             address: "192.0.2.1:2377".to_owned(),
@@ -153,6 +157,11 @@ mod tests {
             "a message of 22 bytes cannot be read as Heartbeat"
         );
         let keys = ToNode::GossipKeys(vec![GossipKey {
+            key: Data::from(b"hunter2".to_vec()),
+        }]);
+        assert!(!format!("{keys:?}").contains("hunter2") && !format!("{keys:?}").contains("104, 117"));
+        let keys = ToNode::DataKeys(vec![DataKey {
+            generation: 1,
             key: Data::from(b"hunter2".to_vec()),
         }]);
         assert!(!format!("{keys:?}").contains("hunter2") && !format!("{keys:?}").contains("104, 117"));

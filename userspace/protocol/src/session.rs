@@ -60,6 +60,8 @@ pub enum ToNode {
     Managers(Vec<ManagerAddress>),
     /// The keys of gossip, the one to send with first.
     GossipKeys(Vec<GossipKey>),
+    /// The keys of encrypted networks, in any order: a node encrypts with none of them, it derives others.
+    DataKeys(Vec<DataKey>),
     /// The roots to trust, in PEM: a node that trusts others renews its certificate.
     TrustRoots(String),
     /// What it is to run.
@@ -84,6 +86,15 @@ pub struct ManagerAddress {
 /// A key of gossip.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GossipKey {
+    /// 32 bytes. Not shown by `Debug`.
+    pub key: Data,
+}
+
+/// A key of encrypted networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataKey {
+    /// Its generation; a later key has a greater one.
+    pub generation: u64,
     /// 32 bytes. Not shown by `Debug`.
     pub key: Data,
 }

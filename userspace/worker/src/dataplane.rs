@@ -1,5 +1,5 @@
 use essaim_objects::{Task, TaskId};
-use essaim_protocol::{CatalogUpdate, GossipKey};
+use essaim_protocol::{CatalogUpdate, DataKey, GossipKey};
 use std::path::{Path, PathBuf};
 
 /// What a node says of a task from now on.
@@ -64,6 +64,9 @@ pub trait Dataplane: Send + Sync + 'static {
 
     /// Takes the keys of gossip, the one to send with first.
     fn gossip_keys(&self, keys: Vec<GossipKey>);
+
+    /// Takes the keys of encrypted networks.
+    fn data_keys(&self, keys: Vec<DataKey>);
 
     /// The revision of the catalog that it holds.
     fn revision(&self) -> Option<u64>;

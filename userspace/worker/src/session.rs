@@ -244,6 +244,7 @@ impl<R: Runner + 'static, D: Dataplane> Sessions<R, D> {
                 Err(if leads { Ended::Over } else { Ended::Elsewhere })
             }
             ToNode::GossipKeys(_)
+            | ToNode::DataKeys(_)
             | ToNode::TrustRoots(_)
             | ToNode::Assignments(_)
             | ToNode::Catalog(_)
@@ -317,6 +318,7 @@ impl<R: Runner + 'static, D: Dataplane> Sessions<R, D> {
             ToNode::Session { node, .. } => self.notice(Notice::Node(node)).await,
             ToNode::Managers(managers) => self.take_managers(managers).await,
             ToNode::GossipKeys(keys) => self.shared.dataplane.gossip_keys(keys),
+            ToNode::DataKeys(keys) => self.shared.dataplane.data_keys(keys),
             ToNode::TrustRoots(roots) => self.notice(Notice::TrustRoots(roots)).await,
             ToNode::Catalog(update) => {
                 let dataplane = Arc::clone(&self.shared.dataplane);

@@ -3,6 +3,7 @@
 use super::deliver::{Edge, into_endpoint};
 use super::edge::{backend_words, caller};
 use super::icmp_error::{self, QuoteAt};
+use super::overlay::require_secure;
 use super::translate::{self, End};
 use super::{Env, Outcome, answer, encapsulate, flows, skb};
 use crate::event::Decision;
@@ -117,6 +118,7 @@ fn backend(env: &Env<'_>) -> Outcome {
     let (edge, steering) = steering(env.ctx);
     let transport = protocol_of(steering.protocol).ok_or(DropReason::BadSteering)?;
     let port = tables::port(transport, steering.port).ok_or(DropReason::UnknownService)?;
+    secure(env, &port)?;
     let packet = env.packet()?;
     if packet.icmp_type().is_some() {
         return env.call(TC_BACKEND_ERROR, backend_words(edge, &steering, env.hook));
@@ -128,6 +130,16 @@ fn backend(env: &Env<'_>) -> Outcome {
     }
     let asked = set_aside(&Asked::of(packet)).ok_or(DropReason::HelperFailed)?;
     walk(env, packet, asked, &port, edge, steering, None)
+}
+
+/// Takes a packet for an encrypted network from another node only where it came through IPsec; what is handed on or
+/// answered goes that way, too.
+#[inline(always)]
+fn secure(env: &Env<'_>, port: &Port) -> Result<(), DropReason> {
+    let is_encrypted = tables::is_encrypted_service(port.service);
+    require_secure(env, is_encrypted && env.hook == Hook::OverlayTc)?;
+    skb::set_secure(env.ctx, is_encrypted);
+    Ok(())
 }
 
 #[classifier]
@@ -142,6 +154,7 @@ fn backend_error(env: &Env<'_>) -> Outcome {
     let (edge, steering) = steering(env.ctx);
     let transport = protocol_of(steering.protocol).ok_or(DropReason::BadSteering)?;
     let port = tables::port(transport, steering.port).ok_or(DropReason::UnknownService)?;
+    secure(env, &port)?;
     let packet = env.packet()?;
     if !packet
         .icmp_type()
@@ -503,7 +516,7 @@ fn hand_on(
     };
     let sent = encapsulate::to_vtep(env, packet, vtep, env.config.ingress_vni, &steering, &decision);
     if sent == Err(DropReason::TooBig) {
-        return answer::too_big(env, edge, tables::vtep(vtep).map_or(0, |vtep| vtep.mtu));
+        return answer::too_big(env, edge, encapsulate::mtu_to(env, vtep));
     }
     sent
 }

@@ -22,6 +22,7 @@ pub(super) fn set_macs(env: &Env<'_>, destination: &MacAddr, source: &MacAddr) -
 #[inline(always)]
 pub(super) fn into_endpoint(env: &Env<'_>, ifindex: u32, mac: &MacAddr, from: &MacAddr) -> Outcome {
     set_macs(env, mac, from)?;
+    skb::set_secure(env.ctx, false);
     if ifindex == env.config.node_ifindex {
         // The node's own endpoint: `bpf_redirect_peer` refuses a peer in the same namespace.
         // SAFETY: the helper has no condition.
@@ -118,6 +119,8 @@ pub(super) fn out(env: &Env<'_>, packet: &Packet, ifindex: u32, decision: &Decis
         packet,
         &Decision { ifindex, ..*decision },
     );
+    // The client's side has no part in it, and the kernel would block what leaves so marked.
+    skb::set_secure(env.ctx, false);
     // SAFETY: no parameters: the helper looks the route and the neighbour up by the packet's destination.
     Ok(unsafe { bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0) } as i32)
 }

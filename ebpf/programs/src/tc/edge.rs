@@ -9,7 +9,7 @@ use crate::tables;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use essaim_abi::maps::TC_BACKEND;
-use essaim_abi::{DropReason, EARLIER_OWNERS, Hook, PortFlags, Protocol};
+use essaim_abi::{DropReason, EARLIER_OWNERS, Hook, PortFlags, Protocol, ServiceFlags};
 use essaim_packet::steer::Steering;
 use essaim_packet::{flow, wire};
 
@@ -52,6 +52,7 @@ fn edge(env: &Env<'_>) -> Outcome {
     let transport = Protocol::of_ip(packet.protocol).ok_or(DropReason::UnsupportedProtocol)?;
     let port = tables::port(transport, packet.destination_port).ok_or(DropReason::UnknownService)?;
     let service = tables::service(port.service).ok_or(DropReason::UnknownService)?;
+    skb::set_secure(env.ctx, service.flags.has(ServiceFlags::ENCRYPTED));
     let token = if env.hook == Hook::EndpointTc {
         0
     } else {
@@ -109,7 +110,7 @@ fn edge(env: &Env<'_>) -> Outcome {
             &decision,
         );
         if sent == Err(DropReason::TooBig) {
-            return answer::too_big_here(env, tables::vtep(backend.vtep).map_or(0, |vtep| vtep.mtu));
+            return answer::too_big_here(env, encapsulate::mtu_to(env, backend.vtep));
         }
         return sent;
     }

@@ -9,7 +9,9 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_skb_adjust_room, bpf_skb_set_tunnel_key};
 use aya_ebpf::programs::TcContext;
-use essaim_abi::{Addr, DropReason, MacAddr, Verdict, Vtep, VtepFlags};
+use essaim_abi::{
+    Addr, ConfigFlags, DropReason, ESP_OVERHEAD, IPSEC_SENT, MacAddr, Verdict, Vtep, VtepFlags,
+};
 use essaim_packet::steer::Steering;
 use essaim_packet::wire::ethernet;
 use essaim_packet::{Packet, ViewMut, encap, hash, view_mut};
@@ -60,11 +62,19 @@ pub(super) fn to_vtep(
     decision: &Decision,
 ) -> Outcome {
     let vtep = tables::vtep(index).ok_or(DropReason::UnknownDestination)?;
-    let fits = fits(env, packet, vtep.mtu);
+    let secure = skb::is_secure(env.ctx);
+    if secure && !env.config.flags.has(ConfigFlags::IPSEC) {
+        return Err(DropReason::CannotEncrypt);
+    }
+    let fits = fits(env, packet, mtu(env, vtep));
     if !fits && packet.dont_fragment {
         return Err(DropReason::TooBig);
     }
-    if !fits || !vtep.flags.has(VtepFlags::RESOLVED) {
+    if secure && !env.dry() {
+        tables::count_secure(IPSEC_SENT, u64::from(skb::len(env.ctx)));
+    }
+    // The kernel encrypts what its own VXLAN device sends; a header made here would leave in clear.
+    if secure || !fits || !vtep.flags.has(VtepFlags::RESOLVED) {
         env.report(Verdict::Tunnelled, None, packet, decision);
         return through_device(env, &vtep.addr, vni, addresses);
     }
@@ -103,6 +113,22 @@ pub(super) fn to_vtep(
         encap::write_v4(&mut to, vtep, vni, inner_len, hash);
     }
     redirect(vtep)
+}
+
+/// The largest inner IP packet that fits the way to a VTEP, in bytes: less where it is to be encrypted.
+#[inline(always)]
+pub(super) fn mtu(env: &Env<'_>, vtep: &Vtep) -> u32 {
+    if skb::is_secure(env.ctx) {
+        vtep.mtu.saturating_sub(ESP_OVERHEAD)
+    } else {
+        vtep.mtu
+    }
+}
+
+/// As [`mtu`], of the VTEP with this index; 0 where there is none.
+#[inline(always)]
+pub(super) fn mtu_to(env: &Env<'_>, index: u32) -> u32 {
+    tables::vtep(index).map_or(0, |vtep| mtu(env, vtep))
 }
 
 #[inline(always)]
@@ -156,7 +182,9 @@ pub(super) fn through_device(
         let mut header = view_mut::<{ ethernet::LEN }>(&mut Skb(env.ctx), 0)?;
         addresses.put(&mut header, 0);
     }
-    if tunnel(env.ctx, remote, vni) != 0 {
+    // Policies of IPsec name both ends, and the kernel might choose another of the node's addresses.
+    let local = tables::vtep(env.config.own_vtep).map_or(Addr::UNSPECIFIED, |own| own.addr);
+    if tunnel(env.ctx, remote, &local, vni) != 0 {
         return Err(DropReason::HelperFailed);
     }
     // SAFETY: the helper has no condition.
@@ -165,16 +193,22 @@ pub(super) fn through_device(
 
 /// Sets the tunnel key: a function of its own, since the key is large, and stacks are small.
 #[inline(never)]
-fn tunnel(ctx: &TcContext, remote: &Addr, vni: u32) -> i64 {
+fn tunnel(ctx: &TcContext, remote: &Addr, local: &Addr, vni: u32) -> i64 {
     // SAFETY: integers; all zero is a valid key.
     let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
     key.tunnel_id = vni;
     key.tunnel_ttl = 64;
     let flags = if remote.is_v4() {
         key.__bindgen_anon_1.remote_ipv4 = u32::from_be(remote.v4_word());
+        if local.is_v4() {
+            key.__bindgen_anon_3.local_ipv4 = u32::from_be(local.v4_word());
+        }
         u64::from(BPF_F_ZERO_CSUM_TX)
     } else {
         key.__bindgen_anon_1.remote_ipv6 = remote.words;
+        if !local.is_v4() {
+            key.__bindgen_anon_3.local_ipv6 = local.words;
+        }
         u64::from(BPF_F_ZERO_CSUM_TX | BPF_F_TUNINFO_IPV6)
     };
     // SAFETY: the key lives on the stack and its size is given.

@@ -11,8 +11,8 @@ use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use essaim_abi::maps::{TC_EDGE, TC_ICMP_ERROR, TC_REPLY, TC_VIP};
 use essaim_abi::{
-    Addr, DropReason, Endpoint, EndpointKind, FlowKey, Hook, LocalEndpoint, LocalEndpointFlags, MacAddr,
-    Protocol, Verdict,
+    Addr, DropReason, Endpoint, EndpointFlags, EndpointKind, FlowKey, Hook, LocalEndpoint,
+    LocalEndpointFlags, MacAddr, Protocol, Verdict,
 };
 use essaim_packet::wire::{ethernet, icmp, protocol};
 use essaim_packet::{Fragment, Packet, neighbour, quote, view};
@@ -26,6 +26,9 @@ fn endpoint_tc(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn endpoint(env: &Env<'_>) -> Outcome {
     let own = tables::local(skb::ifindex(env.ctx)).ok_or(DropReason::UnknownInterface)?;
+    // What leaves the node from an encrypted network is encrypted, whatever becomes of it on the way; nobody else's word
+    // counts.
+    skb::set_secure(env.ctx, own.flags.has(LocalEndpointFlags::ENCRYPTED));
     skb::pull(env.ctx);
     let header = view::<{ ethernet::LEN }>(&Skb(env.ctx), 0)?;
     if !header.has_mac(ethernet::SOURCE, &own.mac) {
@@ -188,6 +191,9 @@ fn within(env: &Env<'_>, own: &LocalEndpoint, packet: &mut Packet, to: &Endpoint
             if kind == EndpointKind::OtherNode {
                 guard(env, packet)?;
             }
+            if to.flags.has(EndpointFlags::ENCRYPTED) {
+                skb::set_secure(env.ctx, true);
+            }
             let decision = Decision {
                 vtep: to.index,
                 vni: to.vni,
@@ -203,7 +209,7 @@ fn within(env: &Env<'_>, own: &LocalEndpoint, packet: &mut Packet, to: &Endpoint
                 &decision,
             );
             if sent == Err(DropReason::TooBig) {
-                return answer::too_big_here(env, tables::vtep(to.index).map_or(0, |vtep| vtep.mtu));
+                return answer::too_big_here(env, encapsulate::mtu_to(env, to.index));
             }
             sent
         }
@@ -281,6 +287,7 @@ fn outside(env: &Env<'_>, own: &LocalEndpoint, packet: &Packet) -> Outcome {
             ..Decision::default()
         },
     );
+    skb::set_secure(env.ctx, false);
     skb::set_host(env.ctx);
     Ok(PASS)
 }

@@ -12,7 +12,9 @@ use crate::tables;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use essaim_abi::maps::TC_BACKEND;
-use essaim_abi::{Addr, Backend, DropReason, EARLIER_OWNERS, FlowKey, FlowKind, MacAddr, Protocol, Verdict};
+use essaim_abi::{
+    Addr, Backend, DropReason, EARLIER_OWNERS, FlowKey, FlowKind, MacAddr, Protocol, ServiceFlags, Verdict,
+};
 use essaim_packet::steer::Steering;
 use essaim_packet::wire::{icmp, ipv4, ipv6};
 use essaim_packet::{Packet, checksum, view_mut};
@@ -59,6 +61,7 @@ fn from_uplink(env: &Env<'_>, packet: &Packet, quoted: &Packet) -> Outcome {
     if !tables::is_local(&quoted.source) {
         return Ok(PASS);
     }
+    skb::set_secure(env.ctx, service.flags.has(ServiceFlags::ENCRYPTED));
     let asked = Asked::of_quote(quoted);
     let hash = tables::flow_hash(
         service,

@@ -46,7 +46,7 @@ use crate::event::{self, Decision};
 use crate::{context, maps, tables};
 use aya_ebpf::bindings::TC_ACT_SHOT;
 use aya_ebpf::programs::TcContext;
-use essaim_abi::{Config, ConfigFlags, DropReason, Hook, Verdict};
+use essaim_abi::{Config, ConfigFlags, DropReason, Hook, IPSEC_MARK_MASK, Verdict};
 use essaim_packet::{Packet, quote};
 use skb::Skb;
 
@@ -71,7 +71,7 @@ impl<'a> Env<'a> {
     #[inline(always)]
     fn new(ctx: &'a TcContext, hook: Hook) -> Option<Self> {
         let config = tables::config()?;
-        let trace_mark = if config.trace_mark != 0 && skb::mark(ctx) == config.trace_mark {
+        let trace_mark = if config.trace_mark != 0 && skb::mark(ctx) & !IPSEC_MARK_MASK == config.trace_mark {
             config.trace_mark
         } else {
             0

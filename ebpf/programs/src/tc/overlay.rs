@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::bpf_skb_get_tunnel_key;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use essaim_abi::maps::{TC_BACKEND, TC_OVERLAY_INNER};
-use essaim_abi::{Addr, DropReason, EndpointKind, Hook, Verdict};
+use essaim_abi::{Addr, DropReason, EndpointFlags, EndpointKind, Hook, IPSEC_RECEIVED, Protocol, Verdict};
 use essaim_packet::steer::Steering;
 use essaim_packet::{Packet, view};
 
@@ -72,6 +72,11 @@ fn inner(env: &Env<'_>) -> Outcome {
     if endpoint.vni != vni {
         return Err(DropReason::UnknownVni);
     }
+    let to_node = endpoint.kind == EndpointKind::ThisNode as u8;
+    let is_encrypted = endpoint.flags.has(EndpointFlags::ENCRYPTED)
+        // A node is on no network: what is said to it is encrypted where its sender is.
+        || (to_node && comes_from_encrypted(&packet.source));
+    require_secure(env, is_encrypted)?;
     match EndpointKind::of(endpoint.kind) {
         Some(EndpointKind::Local | EndpointKind::ThisNode) => {}
         Some(EndpointKind::Tombstone) => return Err(DropReason::EndpointGone),
@@ -88,6 +93,34 @@ fn inner(env: &Env<'_>) -> Outcome {
     };
     env.report(Verdict::Delivered, None, packet, &decision);
     into_endpoint(env, endpoint.ifindex, &endpoint.mac, &source)
+}
+
+/// Drops what must be encrypted and came in clear. (A dry run comes from nowhere.)
+#[inline(always)]
+pub(super) fn require_secure(env: &Env<'_>, is_encrypted: bool) -> Result<(), DropReason> {
+    if !is_encrypted || env.dry() {
+        return Ok(());
+    }
+    if !skb::is_secure(env.ctx) {
+        return Err(DropReason::NotEncrypted);
+    }
+    tables::count_secure(IPSEC_RECEIVED, u64::from(skb::len(env.ctx)));
+    Ok(())
+}
+
+/// Whether an overlay address is on an encrypted network.
+#[inline(always)]
+fn comes_from_encrypted(address: &Addr) -> bool {
+    tables::endpoint(address).is_some_and(|endpoint| endpoint.flags.has(EndpointFlags::ENCRYPTED))
+}
+
+/// Whether a packet is from a published port of an encrypted network.
+#[inline(always)]
+fn answers_for_encrypted(packet: &Packet) -> bool {
+    packet.has_ports()
+        && Protocol::of_ip(packet.protocol)
+            .and_then(|transport| tables::port(transport, packet.source_port))
+            .is_some_and(|port| tables::is_encrypted_service(port.service))
 }
 
 /// A packet between the edge and a backend's node.
@@ -108,6 +141,7 @@ fn steered(env: &Env<'_>, packet: &Packet, steering: &Steering, vtep: u32) -> Ou
         };
         return env.call(TC_BACKEND, backend_words(edge, steering, Hook::OverlayTc));
     }
+    require_secure(env, answers_for_encrypted(packet))?;
     if steering.token != 0 {
         translate::decrement_ttl(env, packet)?;
     }

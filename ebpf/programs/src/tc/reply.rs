@@ -38,7 +38,8 @@ fn reply(env: &Env<'_>) -> Outcome {
     let here = edge.vtep == env.config.own_vtep;
     let direct = !here && edge.token != 0 && flow.flags.has(FlowFlags::DSR);
     if !here && !direct {
-        let mtu = tables::vtep(edge.vtep).ok_or(DropReason::UnknownDestination)?.mtu;
+        let vtep = tables::vtep(edge.vtep).ok_or(DropReason::UnknownDestination)?;
+        let mtu = encapsulate::mtu(env, vtep);
         if packet.dont_fragment && !encapsulate::fits(env, packet, mtu) {
             return answer::too_big_here(env, mtu);
         }
@@ -46,7 +47,7 @@ fn reply(env: &Env<'_>) -> Outcome {
     flows::touch(env, &key, &found, packet, false)?;
     // The client's packets are encapsulated too, wherever they enter: all VTEPs share the underlay's MTU.
     if let Some(vtep) = tables::vtep(env.config.own_vtep) {
-        translate::clamp_mss(env, packet, vtep.mtu)?;
+        translate::clamp_mss(env, packet, encapsulate::mtu(env, vtep))?;
     }
     match translate::end(
         env,

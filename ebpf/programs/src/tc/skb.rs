@@ -5,7 +5,7 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_skb_change_tail, bpf_skb_change_type, bpf_skb_pull_data};
 use aya_ebpf::programs::TcContext;
 use core::mem::offset_of;
-use essaim_abi::DropReason;
+use essaim_abi::{DropReason, IPSEC_MARK, IPSEC_MARK_MASK};
 use essaim_packet::{Frame, FrameMut};
 
 /// What is pulled into the linear part: Ethernet, IPv6 with an extension header, TCP with options.
@@ -59,6 +59,23 @@ pub(super) fn len(ctx: &TcContext) -> u32 {
 #[inline(always)]
 pub(super) fn mark(ctx: &TcContext) -> u32 {
     field::<{ offset_of!(__sk_buff, mark) }>(ctx) as u32
+}
+
+/// Whether it came through IPsec, or is to go through it.
+#[inline(always)]
+pub(super) fn is_secure(ctx: &TcContext) -> bool {
+    mark(ctx) & IPSEC_MARK_MASK == IPSEC_MARK
+}
+
+/// Says that it is to go through IPsec, or takes that word back; the other bits of the mark stay.
+#[inline(always)]
+pub(super) fn set_secure(ctx: &TcContext, secure: bool) {
+    let before = mark(ctx);
+    let after = before & !IPSEC_MARK_MASK | if secure { IPSEC_MARK } else { 0 };
+    if before != after {
+        // SAFETY: a field that tc programs may write.
+        unsafe { set_word::<{ offset_of!(__sk_buff, mark) }, _>(ctx.skb.skb, after) };
+    }
 }
 
 /// The interface it is at.

@@ -281,9 +281,11 @@ fn send(
         env.count_for(index, chosen, 0);
     }
     if backend.ifindex == 0 {
+        skb::set_secure(env.ctx, service.flags.has(ServiceFlags::ENCRYPTED));
         let vtep = tables::vtep(backend.vtep).ok_or(DropReason::NoBackend)?;
-        if packet.dont_fragment && !encapsulate::fits(env, packet, vtep.mtu) {
-            return answer::too_big_here(env, vtep.mtu);
+        let mtu = encapsulate::mtu(env, vtep);
+        if packet.dont_fragment && !encapsulate::fits(env, packet, mtu) {
+            return answer::too_big_here(env, mtu);
         }
     }
     if address == packet.source {

@@ -6,6 +6,7 @@
 )]
 
 mod dns;
+mod encrypted;
 mod endpoint;
 mod fragments;
 mod hostile;

@@ -65,6 +65,7 @@ fn status(agent: Option<AgentStatus>, problems: Vec<String>) -> Status {
             problems,
             ports,
             members: Some(members),
+            ipsec: Vec::new(),
             checks,
             counters: BTreeMap::from([("gossip datagrams sent".into(), 12)]),
             readings: Some(&readings),

@@ -2,6 +2,7 @@ use super::endpoint::{halves, netns};
 use super::service::Indexed;
 use super::{Environment, Image, v4_word, v6_addr};
 use crate::DatapathError;
+use essaim_abi::maps::MAX_ENCRYPTED_VNIS;
 use essaim_abi::{
     ABI_VERSION, Addr, Config, ConfigFlags, LocalEndpoint, LocalEndpointFlags, MacAddr, NetnsFlags,
 };
@@ -29,6 +30,11 @@ pub(crate) fn cluster(
     for (address, what) in &plan.addresses {
         image.endpoints.insert((*address).into(), indexed.address(what)?);
     }
+    let encrypted = plan.subnets.values().filter(|subnet| subnet.encrypted);
+    let vnis = encrypted.map(|subnet| (subnet.vni.get(), 1));
+    image
+        .encrypted_vnis
+        .extend(vnis.take(MAX_ENCRYPTED_VNIS as usize));
     if facts.node_ifindex != 0 {
         let own = plan
             .addresses
@@ -84,7 +90,7 @@ pub(crate) fn config(
     }
     Ok(Config {
         abi_version: ABI_VERSION,
-        flags: if fresh { ConfigFlags::NONE } else { old.flags },
+        flags: switches(old, fresh, facts.ipsec),
         ingress_vni: plan.ingress_vni.get(),
         trace_mark: old.trace_mark,
         hz: environment.hz,
@@ -103,6 +109,15 @@ pub(crate) fn config(
             .map_or(Addr::UNSPECIFIED, Addr::from),
         node_addr6: v6_addr(overlay(plan)),
     })
+}
+
+fn switches(old: &Config, fresh: bool, ipsec: bool) -> ConfigFlags {
+    let flags = if fresh {
+        0
+    } else {
+        old.flags.0 & !ConfigFlags::IPSEC.0
+    };
+    ConfigFlags(flags | if ipsec { ConfigFlags::IPSEC.0 } else { 0 })
 }
 
 /// The addresses that clients may send to.

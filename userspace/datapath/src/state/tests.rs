@@ -68,6 +68,10 @@ impl Memory {
         self.image.vteps.extend(changes.vteps);
         self.image.vtep_by_addr.extend(changes.vtep_by_addr);
         self.image.vtep_by_number.extend(changes.vtep_by_number);
+        self.image.encrypted_vnis.extend(changes.encrypted_vnis);
+        self.image
+            .encrypted_vnis
+            .retain(|key, _| !changes.encrypted_vnis_gone.contains(key));
         self.image.backends.extend(changes.backends);
         self.image.services.extend(changes.services);
         self.image.locals.extend(changes.locals);

@@ -264,6 +264,7 @@ pub(crate) fn facts(desired: &DesiredState) -> NodeFacts {
         next_hops: (1..NODES).map(|node| (vtep(node), hop(node))).collect(),
         attachments: attachments.collect(),
         node_netns_cookie: 1,
+        ipsec: false,
         uplinks: vec![uplink],
     }
 }

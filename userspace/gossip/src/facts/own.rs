@@ -4,6 +4,7 @@ use super::{Facts, Stream};
 use crate::epoch::{Epoch, Version};
 use crate::fact::{Fact, FactKey, Scope};
 use crate::gossip::OwnTask;
+use essaim_ipsec::Said;
 use essaim_model::{NetworkName, NodeName, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ pub(crate) struct OwnFacts {
     pub(crate) interests: BTreeSet<NetworkName>,
     pub(crate) vtep: Option<IpAddr>,
     pub(crate) catalog_applied: Option<u64>,
+    pub(crate) ipsec: Option<Said>,
 }
 
 /// A change of one of this node's own streams.
@@ -40,6 +42,7 @@ impl OwnFacts {
             interests: BTreeSet::new(),
             vtep: None,
             catalog_applied: None,
+            ipsec: None,
         }
     }
 
@@ -97,6 +100,9 @@ impl OwnFacts {
         for fact in vtep.into_iter().chain(catalog) {
             self.write_if_news(facts, &Scope::Node, fact, journal, now);
         }
+        for fact in self.ipsec_facts(facts) {
+            self.write_if_news(facts, &Scope::Node, fact, journal, now);
+        }
         let interest = |network: &NetworkName, takes_part| Fact::Interest {
             network: network.clone(),
             takes_part,
@@ -107,7 +113,12 @@ impl OwnFacts {
             .flat_map(Stream::records)
             .filter_map(|record| match &record.fact {
                 Fact::Interest { network, takes_part } if *takes_part => Some(network.clone()),
-                Fact::Interest { .. } | Fact::Vtep(_) | Fact::CatalogApplied(_) | Fact::Task { .. } => None,
+                Fact::Interest { .. }
+                | Fact::Vtep(_)
+                | Fact::CatalogApplied(_)
+                | Fact::Ipsec { .. }
+                | Fact::Hears { .. }
+                | Fact::Task { .. } => None,
             })
             .filter(|network| !networks.contains(network))
             .collect();
@@ -129,6 +140,37 @@ impl OwnFacts {
         }
     }
 
+    /// What this node says of its part in IPsec, the peers that it no longer hears taken back.
+    fn ipsec_facts(&self, facts: &Facts) -> Vec<Fact> {
+        let Some(Said { salt, held, heard }) = &self.ipsec else {
+            return Vec::new();
+        };
+        let stream = facts.stream(&Scope::Node, &self.name);
+        let said = stream.into_iter().flat_map(Stream::records);
+        let gone = said.filter_map(|record| match &record.fact {
+            Fact::Hears { peer, salts: Some(_) } if !heard.contains_key(peer) => Some(Fact::Hears {
+                peer: peer.clone(),
+                salts: None,
+            }),
+            Fact::Hears { .. }
+            | Fact::Vtep(_)
+            | Fact::CatalogApplied(_)
+            | Fact::Ipsec { .. }
+            | Fact::Interest { .. }
+            | Fact::Task { .. } => None,
+        });
+        let (salt, held) = (*salt, *held);
+        let hears = heard.iter().map(|(peer, theirs)| Fact::Hears {
+            peer: peer.clone(),
+            salts: Some((*theirs, salt)),
+        });
+        [Fact::Ipsec { salt, held }]
+            .into_iter()
+            .chain(gone)
+            .chain(hears)
+            .collect()
+    }
+
     fn write_tasks(&mut self, facts: &mut Facts, journal: &mut Journal, now: Instant) {
         let said: Vec<(Scope, TaskId)> = facts
             .streams_of(&self.name)
@@ -138,6 +180,8 @@ impl OwnFacts {
                 Fact::Task { state: None, .. }
                 | Fact::Vtep(_)
                 | Fact::CatalogApplied(_)
+                | Fact::Ipsec { .. }
+                | Fact::Hears { .. }
                 | Fact::Interest { .. } => None,
             })
             .collect();

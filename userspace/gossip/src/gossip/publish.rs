@@ -7,6 +7,7 @@ use crate::facts::Stream;
 use crate::membership::Change;
 use crate::view::MemberView;
 use crate::{Event, MemberState, TaskFact, View};
+use essaim_ipsec::Said;
 use essaim_model::{NetworkName, NodeName, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -99,6 +100,7 @@ impl Gossip {
                 FactKey::Task(task) => self.publish_task(owner, task),
                 FactKey::Interest(network) => self.publish_interest(owner, network),
                 FactKey::Vtep | FactKey::CatalogApplied => self.publish_own_fact(owner, key),
+                FactKey::Ipsec | FactKey::Hears(_) => self.publish_ipsec(owner),
             }
         }
     }
@@ -126,7 +128,43 @@ impl Gossip {
                 }
             }
             // Its new run has not said; the earlier word is all there is.
-            None | Some(Fact::Interest { .. } | Fact::Task { .. }) => {}
+            None
+            | Some(Fact::Ipsec { .. } | Fact::Hears { .. } | Fact::Interest { .. } | Fact::Task { .. }) => {}
+        }
+    }
+
+    /// Shows which keys of encrypted networks an owner holds, as of its present run.
+    fn publish_ipsec(&mut self, owner: &NodeName) {
+        let mut said: Option<Said> = None;
+        let mut heard = Vec::new();
+        let stream = self.facts.stream(&Scope::Node, owner);
+        for record in stream.into_iter().flat_map(Stream::records) {
+            match &record.fact {
+                Fact::Ipsec { salt, held } => {
+                    said = Some(Said {
+                        salt: *salt,
+                        held: *held,
+                        heard: BTreeMap::new(),
+                    });
+                }
+                Fact::Hears {
+                    peer,
+                    salts: Some((theirs, own)),
+                } => heard.push((peer.clone(), *theirs, *own)),
+                Fact::Hears { salts: None, .. }
+                | Fact::Vtep(_)
+                | Fact::CatalogApplied(_)
+                | Fact::Interest { .. }
+                | Fact::Task { .. } => {}
+            }
+        }
+        if let Some(said) = &mut said {
+            // What was said with an earlier salt counts no more.
+            let with_this = heard.into_iter().filter(|(_, _, own)| *own == said.salt);
+            said.heard = with_this.map(|(peer, theirs, _)| (peer, theirs)).collect();
+        }
+        if let Some(member) = self.member(owner) {
+            member.ipsec = said;
         }
     }
 
@@ -178,7 +216,11 @@ impl Gossip {
             };
             match record.fact {
                 Fact::Task { state, .. } => Some((stream.epoch(), record.version, state, network)),
-                Fact::Vtep(_) | Fact::CatalogApplied(_) | Fact::Interest { .. } => None,
+                Fact::Vtep(_)
+                | Fact::CatalogApplied(_)
+                | Fact::Ipsec { .. }
+                | Fact::Hears { .. }
+                | Fact::Interest { .. } => None,
             }
         };
         let said: Vec<_> = self.facts.streams_of(owner).filter_map(said).collect();

@@ -2,6 +2,7 @@
 
 use super::{GossipService, now};
 use crate::{KeyRing, OwnTask, TooMuch, ViewVersion};
+use essaim_ipsec::Said;
 use essaim_model::{NetworkName, NodeName, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -14,6 +15,7 @@ pub(super) enum Command {
     Tasks(BTreeMap<TaskId, OwnTask>, oneshot::Sender<Result<(), TooMuch>>),
     Vtep(Option<IpAddr>),
     CatalogApplied(u64),
+    Ipsec(Said),
     Applied(ViewVersion),
     Keys(KeyRing),
     WaitAcks {
@@ -47,6 +49,7 @@ impl GossipService {
             }
             Command::Vtep(vtep) => core.set_vtep(vtep, now),
             Command::CatalogApplied(revision) => core.set_catalog_applied(revision, now),
+            Command::Ipsec(said) => core.set_ipsec(said, now),
             Command::Applied(version) => core.applied(version),
             Command::Keys(keys) => core.set_keys(keys),
             Command::WaitAcks { task, within, answer } => {

@@ -2,6 +2,7 @@
 
 use super::command::Command;
 use crate::{Counters, Epoch, Event, KeyRing, OwnTask, TooMuch, View, ViewVersion};
+use essaim_ipsec::Said;
 use essaim_model::{NetworkName, NodeName, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -90,6 +91,14 @@ impl GossipHandle {
     /// The service has ended.
     pub async fn set_catalog_applied(&self, revision: u64) -> Result<(), Stopped> {
         self.send(Command::CatalogApplied(revision)).await
+    }
+
+    /// Says which keys of encrypted networks this node holds.
+    ///
+    /// # Errors
+    /// The service has ended.
+    pub async fn set_ipsec(&self, said: Said) -> Result<(), Stopped> {
+        self.send(Command::Ipsec(said)).await
     }
 
     /// Says that the data plane has all that the view of this version says; see [`crate::Gossip::applied`].

@@ -110,6 +110,10 @@ pub(super) mod fact_tag {
     pub(crate) const TASK_READY: u8 = 9;
     pub(crate) const TASK_DRAINING: u8 = 10;
     pub(crate) const TASK_GONE: u8 = 11;
+    pub(crate) const IPSEC: u8 = 12;
+    pub(crate) const NO_IPSEC: u8 = 13;
+    pub(crate) const HEARS: u8 = 14;
+    pub(crate) const HEARS_NOT: u8 = 15;
 }
 
 /// The numbers that stand for scopes and subjects; append only.

@@ -6,6 +6,7 @@ use crate::claim::{Claim, Statement};
 use crate::epoch::{Epoch, Incarnation, Version};
 use crate::fact::{Fact, Record, Scope};
 use crate::view::MemberState;
+use essaim_ipsec::{Generation, Salt};
 use essaim_model::{NetworkName, NodeName, TaskId, TaskState};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -141,6 +142,27 @@ impl<'a> Reader<'a> {
             fact_tag::TASK_READY => task(self, Some(TaskState::Ready)),
             fact_tag::TASK_DRAINING => task(self, Some(TaskState::Draining)),
             fact_tag::TASK_GONE => task(self, Some(TaskState::Gone)),
+            fact_tag::IPSEC => {
+                let salt = Salt(self.array()?);
+                let (oldest, newest) = (Generation(self.number()?), Generation(self.number()?));
+                if oldest > newest {
+                    return Err(Malformed);
+                }
+                let held = Some((oldest, newest));
+                Ok(Fact::Ipsec { salt, held })
+            }
+            fact_tag::NO_IPSEC => Ok(Fact::Ipsec {
+                salt: Salt(self.array()?),
+                held: None,
+            }),
+            fact_tag::HEARS => Ok(Fact::Hears {
+                peer: self.node()?,
+                salts: Some((Salt(self.array()?), Salt(self.array()?))),
+            }),
+            fact_tag::HEARS_NOT => Ok(Fact::Hears {
+                peer: self.node()?,
+                salts: None,
+            }),
             _ => Err(Malformed),
         }
     }

@@ -4,6 +4,7 @@ use crate::claim::{Claim, Statement};
 use crate::epoch::{Epoch, Incarnation, Version};
 use crate::fact::{Fact, Record, Scope};
 use crate::view::MemberState;
+use essaim_ipsec::{Generation, Salt};
 use essaim_model::{NetworkName, NodeName, TaskId, TaskState};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -61,6 +62,17 @@ fn node_fact() -> impl Strategy<Value = Fact> {
     prop_oneof![
         any::<Option<IpAddr>>().prop_map(Fact::Vtep),
         any::<u64>().prop_map(Fact::CatalogApplied),
+        (any::<[u8; 16]>(), any::<Option<(u64, u32)>>()).prop_map(|(salt, held)| Fact::Ipsec {
+            salt: Salt(salt),
+            held: held.map(|(oldest, more)| {
+                let newest = oldest.saturating_add(more.into());
+                (Generation(oldest), Generation(newest))
+            }),
+        }),
+        (node(), any::<Option<([u8; 16], [u8; 16])>>()).prop_map(|(peer, salts)| Fact::Hears {
+            peer,
+            salts: salts.map(|(theirs, own)| (Salt(theirs), Salt(own))),
+        }),
         (network(), any::<bool>()).prop_map(|(network, takes_part)| Fact::Interest { network, takes_part }),
     ]
 }

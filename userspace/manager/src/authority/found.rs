@@ -1,6 +1,8 @@
 //! A new cluster.
 
-use super::private::{Removed, rotate_gossip_keys, set_removed, set_root_ca, set_unlock_key};
+use super::private::{
+    Removed, rotate_data_keys, rotate_gossip_keys, set_removed, set_root_ca, set_unlock_key,
+};
 use super::spec::{self, UpdateClusterError};
 use essaim_ca::{Entropy, RootCa, Timestamp, UnlockKey};
 use essaim_objects::{
@@ -99,6 +101,7 @@ pub fn new_cluster(
     set_root_ca(&mut cluster, &ca);
     set_unlock_key(&mut cluster, unlock);
     rotate_gossip_keys(&mut cluster, now.unix(), entropy)?;
+    rotate_data_keys(&mut cluster, now.unix().saturating_mul(1000), entropy)?;
     let removed = Removed {
         longest_life,
         ..Removed::default()

@@ -1,6 +1,9 @@
 //! What the leader sees to.
 
-use super::private::{gossip_rotated, removed, root_ca, rotate_gossip_keys, set_removed, set_root_ca};
+use super::private::{
+    data_rotated, gossip_rotated, removed, root_ca, rotate_data_keys, rotate_gossip_keys, set_removed,
+    set_root_ca,
+};
 use super::roles::{Damper, node_of, statuses};
 use super::spec::settle_external;
 use super::{Authority, report};
@@ -25,6 +28,11 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long a key of gossip is sent with (Swarm: 12 h).
 pub(super) const GOSSIP_KEY_LIFE: Duration = Duration::from_hours(12);
+/// How long the newest key of encrypted networks is that (Swarm: 12 h), where the cluster's label does not say otherwise.
+pub(super) const DATA_KEY_LIFE: Duration = Duration::from_hours(12);
+/// A label of the cluster: the life of a key of encrypted networks, in seconds. Too short: more changes than the nodes can
+/// follow, a node that is behind by more than four is not understood. Too long: more is said under one key.
+pub(super) const DATA_KEY_LIFE_LABEL: &str = "essaim.data-key-life";
 
 /// What the leader remembers between looks.
 struct Looks {
@@ -56,6 +64,11 @@ impl Authority {
             let leads = seen.leader == Some(seen.node);
             let is_settled = !leads || self.see_to(&mut looks, &seen).await;
             let pause = if is_settled { LOOK_EVERY } else { LOOK_AGAIN };
+            let pause = if leads {
+                pause.min(self.until_data_keys())
+            } else {
+                pause
+            };
             tokio::select! {
                 () = concerns(&mut notices) => {}
                 () = differs(&mut status, &seen) => {}
@@ -63,6 +76,21 @@ impl Authority {
             }
             sleep(DEBOUNCE).await;
         }
+    }
+
+    /// How long the newest key of encrypted networks is good for.
+    fn until_data_keys(&self) -> Duration {
+        let view = self.replica.view();
+        let Some(cluster) = view.cluster() else {
+            return LOOK_EVERY;
+        };
+        let due = data_rotated(cluster).saturating_add(millis(data_key_life(cluster)));
+        // Not at once: what is due was seen to, and did not go through.
+        Duration::from_millis(due.saturating_sub(self.now_ms())).max(DEBOUNCE)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.now().unix().saturating_mul(1000)
     }
 
     /// Looks at everything once; whether nothing is left to do.
@@ -207,7 +235,7 @@ impl Authority {
         let now = self.now();
         let is_due = |cluster: &Cluster, view: &View| {
             let (finished, gossip, removed) = due(cluster, view, now.unix());
-            finished || gossip || removed
+            finished || gossip || removed || is_data_due(cluster, now.unix())
         };
         if !view.cluster().is_some_and(|cluster| is_due(cluster, view)) {
             return;
@@ -238,6 +266,25 @@ fn due(cluster: &Cluster, view: &View, now: u64) -> (bool, bool, bool) {
     (finished, gossip, forgotten)
 }
 
+/// Whether the newest key of encrypted networks has been that for long enough.
+fn is_data_due(cluster: &Cluster, now: u64) -> bool {
+    now.saturating_mul(1000).saturating_sub(data_rotated(cluster)) >= millis(data_key_life(cluster))
+}
+
+/// How long the newest key of encrypted networks is that.
+fn data_key_life(cluster: &Cluster) -> Duration {
+    let labels = cluster.spec.labels.as_ref();
+    let label = labels.and_then(|labels| labels.get(DATA_KEY_LIFE_LABEL));
+    let seconds = label
+        .and_then(|text| text.parse().ok())
+        .filter(|seconds| *seconds > 0);
+    seconds.map_or(DATA_KEY_LIFE, Duration::from_secs)
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The cluster with what is due done; `None` where nothing can be.
 pub(super) fn tended(cluster: &Cluster, view: &View, now: u64) -> Option<Cluster> {
     let (is_finished, gossip, forgotten) = due(cluster, view, now);
@@ -260,6 +307,14 @@ pub(super) fn tended(cluster: &Cluster, view: &View, now: u64) -> Option<Cluster
     }
     if gossip && let Err(error) = rotate_gossip_keys(&mut changed, now, &mut SystemEntropy) {
         tracing::warn!(error = chain(&error), "gossip's keys are not replaced");
+    }
+    if is_data_due(cluster, now)
+        && let Err(error) = rotate_data_keys(&mut changed, now.saturating_mul(1000), &mut SystemEntropy)
+    {
+        tracing::warn!(
+            error = chain(&error),
+            "the keys of encrypted networks are not replaced"
+        );
     }
     if forgotten && let Ok(mut list) = removed(cluster) {
         list.nodes.retain(|_, until| *until >= now);

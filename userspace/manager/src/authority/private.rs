@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 const CA: &str = "ca";
 const GOSSIP_KEYS: &str = "gossip-keys";
 const GOSSIP_ROTATED: &str = "gossip-rotated";
+const DATA_KEYS: &str = "data-keys";
+const DATA_ROTATED: &str = "data-rotated";
 const UNLOCK_KEY: &str = "unlock-key";
 const REMOVED: &str = "removed-nodes";
 
@@ -125,6 +127,52 @@ pub(super) fn rotate_gossip_keys(
     };
     write(cluster, GOSSIP_KEYS, &ring);
     write(cluster, GOSSIP_ROTATED, &now);
+    Ok(())
+}
+
+/// Keys of encrypted networks that are handed out: a node that has not got the newest still shares some with the others.
+const DATA_RING: usize = 4;
+
+/// A key of encrypted networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DataKey {
+    /// A later key has a greater one.
+    pub(crate) generation: u64,
+    /// 32 bytes.
+    pub(crate) key: Data,
+}
+
+/// The keys of encrypted networks, the oldest first; none in a cluster of an earlier version, until it is led by this one.
+///
+/// # Errors
+/// [`PrivateError::Malformed`].
+pub(crate) fn data_keys(cluster: &Cluster) -> Result<Vec<DataKey>, PrivateError> {
+    Ok(read(cluster, DATA_KEYS)?.unwrap_or_default())
+}
+
+/// When a key of encrypted networks was last added, in milliseconds since 1970.
+pub(super) fn data_rotated(cluster: &Cluster) -> u64 {
+    read(cluster, DATA_ROTATED).ok().flatten().unwrap_or_default()
+}
+
+/// Adds a key of encrypted networks. Nodes change to it each when it and its peer have it, so it is handed out at once.
+pub(super) fn rotate_data_keys(
+    cluster: &mut Cluster,
+    now_ms: u64,
+    entropy: &mut dyn Entropy,
+) -> Result<(), EntropyError> {
+    let mut key = vec![0; 32];
+    entropy.fill(&mut key)?;
+    let mut keys = data_keys(cluster).unwrap_or_default();
+    let next = keys.iter().map(|key| key.generation + 1).max().unwrap_or(1);
+    keys.push(DataKey {
+        generation: next,
+        key: Data::from(key),
+    });
+    let surplus = keys.len().saturating_sub(DATA_RING);
+    keys.drain(..surplus);
+    write(cluster, DATA_KEYS, &keys);
+    write(cluster, DATA_ROTATED, &now_ms);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The pure parts.
 
-use super::lead::{GOSSIP_KEY_LIFE, tended};
-use super::private::{gossip_rotated, removed, rotate_gossip_keys};
+use super::lead::{DATA_KEY_LIFE, GOSSIP_KEY_LIFE, tended};
+use super::private::{data_keys, gossip_rotated, removed, rotate_data_keys, rotate_gossip_keys};
 use super::roles::Damper;
 use super::*;
 use essaim_ca::{
@@ -607,6 +607,29 @@ fn a_new_key_of_gossip_is_handed_out_before_it_is_sent_with() {
         assert_eq!((&after[0], &after[2]), (&before[1], &before[0]));
         assert!(!before.contains(&after[1]));
         assert!(after.iter().all(|key| key.as_bytes().len() == 32));
+    }
+}
+
+#[test]
+fn keys_of_encrypted_networks_are_added_as_often_as_the_cluster_says() {
+    let made = Made::new(&InitRequest::default());
+    let keys = data_keys(made.cluster()).unwrap();
+    assert_eq!(keys.iter().map(|key| key.generation).collect::<Vec<_>>(), [1]);
+    let second = Duration::from_secs(1);
+    assert_eq!(made.tended(NOW.after(DATA_KEY_LIFE.saturating_sub(second))), None);
+    let due = made.tended(NOW.after(DATA_KEY_LIFE)).unwrap();
+    assert_eq!(data_keys(&due).unwrap().len(), 2);
+    let mut cluster = made.cluster().clone();
+    for round in 2..9 {
+        let before = data_keys(&cluster).unwrap();
+        rotate_data_keys(&mut cluster, round, &mut SystemEntropy).unwrap();
+        let after = data_keys(&cluster).unwrap();
+        let newest = after.last().unwrap();
+        assert_eq!(newest.generation, round);
+        assert!(newest.key.as_bytes().len() == 32 && !before.iter().any(|key| key.key == newest.key));
+        // Those before stand as they were, the newest three of them.
+        assert_eq!(after.len(), 4.min(before.len() + 1));
+        assert!(before.ends_with(&after[..after.len() - 1]));
     }
 }
 

@@ -346,6 +346,7 @@ async fn nodes_are_told_all_that_they_need_and_what_they_report_reaches_the_othe
     assert_eq!(known, expected.collect::<Vec<_>>(), "the leader first");
     assert!(matches!(session.next().await, ToNode::GossipKeys(keys) if keys[0].key.as_bytes() == [7; 32]));
     assert!(matches!(session.next().await, ToNode::TrustRoots(roots) if roots == "the roots"));
+    assert!(matches!(session.next().await, ToNode::DataKeys(keys) if keys.is_empty()));
 
     serve(&managers[2], "web", 2).await;
     let [one, other] = &mut sessions;

@@ -1,8 +1,8 @@
 //! What all nodes are told alike: the managers, the keys of gossip, the roots.
 
-use crate::Replica;
+use crate::{Replica, authority};
 use essaim_objects::{Cluster, Data, NodeId};
-use essaim_protocol::{GossipKey, ManagerAddress, ToNode};
+use essaim_protocol::{DataKey, GossipKey, ManagerAddress, ToNode};
 use essaim_store::{Event, Object, View};
 use std::collections::BTreeMap;
 
@@ -14,6 +14,7 @@ const GOSSIP_KEYS: &str = "gossip-keys";
 pub(super) struct Told {
     managers: Vec<ManagerAddress>,
     keys: Vec<GossipKey>,
+    data: Vec<DataKey>,
     roots: String,
 }
 
@@ -24,6 +25,7 @@ impl Told {
         let next = Self {
             managers: managers_in(replica, view),
             keys: cluster.map(|cluster| gossip_keys(cluster)).unwrap_or_default(),
+            data: cluster.map(|cluster| data_keys(cluster)).unwrap_or_default(),
             roots: cluster.map(|cluster| trust_roots(cluster)).unwrap_or_default(),
         };
         let before = std::mem::replace(self, next);
@@ -31,6 +33,7 @@ impl Told {
             before.managers != self.managers,
             before.keys != self.keys,
             before.roots != self.roots,
+            before.data != self.data,
         ];
         let all = self.all().into_iter().zip(changed);
         all.filter(|(_, is_changed)| *is_changed)
@@ -39,11 +42,12 @@ impl Told {
     }
 
     /// All of it, for a node that knows nothing.
-    pub(super) fn all(&self) -> [ToNode; 3] {
+    pub(super) fn all(&self) -> [ToNode; 4] {
         [
             ToNode::Managers(self.managers.clone()),
             ToNode::GossipKeys(self.keys.clone()),
             ToNode::TrustRoots(self.roots.clone()),
+            ToNode::DataKeys(self.data.clone()),
         ]
     }
 }
@@ -84,6 +88,22 @@ fn gossip_keys(cluster: &Cluster) -> Vec<GossipKey> {
                 line = error.line(),
                 column = error.column(),
                 "the keys of gossip cannot be read"
+            );
+            Vec::new()
+        }
+    }
+}
+
+fn data_keys(cluster: &Cluster) -> Vec<DataKey> {
+    match authority::data_keys(cluster) {
+        Ok(keys) => keys
+            .into_iter()
+            .map(|authority::DataKey { generation, key }| DataKey { generation, key })
+            .collect(),
+        Err(error) => {
+            tracing::error!(
+                error = essaim_rpc::chain(&error),
+                "the keys of encrypted networks cannot be read"
             );
             Vec::new()
         }

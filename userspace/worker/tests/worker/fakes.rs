@@ -141,6 +141,8 @@ impl Dataplane for FakeDataplane {
         Ok(())
     }
 
+    fn data_keys(&self, _keys: Vec<essaim_protocol::DataKey>) {}
+
     fn gossip_keys(&self, keys: Vec<GossipKey>) {
         *self.keys.lock().unwrap() = keys;
     }
