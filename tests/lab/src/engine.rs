@@ -20,6 +20,9 @@ const START_DEADLINE: Duration = Duration::from_mins(1);
 /// How long its groups and folders may take to go: the kernel takes its mounts down after its last process.
 const END_DEADLINE: Duration = Duration::from_secs(20);
 
+/// Where an engine looks for plugins.
+const PLUGINS: &str = "/run/docker/plugins";
+
 /// The image that it has.
 const IMAGE: &str = "busybox:latest";
 
@@ -95,8 +98,15 @@ impl Cluster {
             .append(true)
             .open(log_file)
             .context("failed to make the engine's log")?;
+        // The engine looks for plugins in one folder only, which the machine's other engines have, too.
+        let plugins = self.plugins(node);
+        fs::create_dir_all(&plugins).with_context(|| format!("failed to make {}", plugins.display()))?;
+        fs::create_dir_all(PLUGINS).with_context(|| format!("failed to make {PLUGINS}"))?;
+        let script = format!("mount --bind \"$1\" {PLUGINS} && shift && exec \"$@\"");
         spawn::command(&room, "unshare")?
-            .args(["--mount", "--propagation", "slave", "dockerd"])
+            .args(["--mount", "--propagation", "slave", "sh", "-c", &script, "sh"])
+            .arg(&plugins)
+            .arg("dockerd")
             .arg("--host")
             .arg(format!("unix://{}", socket.display()))
             .arg("--data-root")
