@@ -28,6 +28,9 @@ const STOP_DEADLINE: Duration = Duration::from_secs(40);
 /// How long its groups and folders may take to go: the kernel takes its mounts down after its last process.
 const END_DEADLINE: Duration = Duration::from_secs(20);
 
+/// Where an engine looks for plugins.
+const PLUGINS: &str = "/run/docker/plugins";
+
 /// The image that it has.
 const IMAGE: &str = "busybox:latest";
 
@@ -104,15 +107,15 @@ impl Cluster {
         let shared = self.state_dir(node);
         share(&shared)?;
         let netns = self.netns(node);
+        // The engine looks for plugins in one folder only, which the machine's other engines have, too.
+        let plugins = self.plugins(node);
+        for place in [plugins.as_path(), Path::new(PLUGINS)] {
+            fs::create_dir_all(place).with_context(|| format!("failed to make {}", place.display()))?;
+        }
+        let script = format!("mount --bind \"$1\" {PLUGINS} && echo && exec sleep infinity");
         let keeper = command_in(&netns, &group, "unshare")?
-            .args([
-                "--mount",
-                "--propagation",
-                "slave",
-                "sh",
-                "-c",
-                "echo; exec sleep infinity",
-            ])
+            .args(["--mount", "--propagation", "slave", "sh", "-c", &script, "sh"])
+            .arg(&plugins)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -50,6 +50,11 @@ impl Cluster {
         self.files(node).join("engine/docker.sock")
     }
 
+    /// Where a node's Docker Engine looks for plugins.
+    pub(crate) fn plugins(&self, node: &str) -> PathBuf {
+        self.files(node).join("plugins")
+    }
+
     /// Starts a node's daemon, and waits until its API answers.
     ///
     /// # Errors
@@ -66,7 +71,16 @@ impl Cluster {
         ensure!(!self.agent_runs(node)?, "the daemon of {node} runs already");
         let data_dir = self.data_dir(node).display().to_string();
         let engine = self.docker_socket(node).display().to_string();
-        let arguments = [&["--data-dir", &data_dir, "--docker-socket", &engine], more].concat();
+        let plugin = self.plugins(node).join("essaim.sock").display().to_string();
+        let own = [
+            "--data-dir",
+            &data_dir,
+            "--docker-socket",
+            &engine,
+            "--plugin-socket",
+            &plugin,
+        ];
+        let arguments = [&own, more].concat();
         self.start_essaim(node, &self.binary("essaim"), &arguments)?;
         let answers = eventually(API_DEADLINE, &format!("API of {node} answers"), || {
             self.api(node, "/info").map(drop)

@@ -186,6 +186,9 @@ impl Resolver {
             };
             let info = || AskerInfo::of(&plan.catalog, service, task);
             let cookie = attachment.netns_cookie;
+            if cookie == 0 {
+                continue;
+            }
             if !texts.contains_key(&task.id) {
                 let outcome = self.ensure(cookie, info(), task, holder.as_deref_mut());
                 errors.extend(outcome.err());

@@ -52,6 +52,11 @@ pub trait Engine: Clone + Send + Sync + 'static {
     /// set.
     fn remove_node(&self, id: NodeId, force: bool) -> impl Future<Output = Result<(), EngineError>> + Send;
 
+    /// Has the node's Docker Engine be ready for a container on a network of the cluster, which is named by name or
+    /// identity: what the engine calls it; nothing where the cluster has no such network, or the engine one of its own.
+    fn prepare_network(&self, name: &str)
+    -> impl Future<Output = Result<Option<String>, EngineError>> + Send;
+
     /// The logs of tasks, from the nodes that run them, until they end or the stream is dropped. `what.id` is the
     /// engine's to draw.
     fn logs(&self, what: LogSubscription) -> impl Future<Output = Result<LogStream, EngineError>> + Send;

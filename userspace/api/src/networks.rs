@@ -400,16 +400,21 @@ async fn own_prune(
     Ok(removed)
 }
 
-/// `POST /networks/{id}/connect` and `disconnect`: of the engine's networks and containers.
+/// `POST /networks/{id}/connect` and `disconnect`: of the engine's containers, and its networks or what stands there for one
+/// of the cluster's.
 pub(crate) async fn connect(engine: &impl Engine, text: &str, request: &Request) -> Answer {
     match relay(engine, text, request).await {
-        Ok(Some(reply)) => Ok(reply),
-        Ok(None) => Err(EngineError::not_implemented(format_args!(
-            "network {text}: containers cannot be connected to networks of the cluster or disconnected from them; the \
-             services' tasks are on the networks of the service's spec"
-        ))),
-        Err(why) => Err((&why).into()),
+        Ok(Some(reply)) => return Ok(reply),
+        Ok(None) => {}
+        Err(why) => return Err((&why).into()),
     }
+    let Some(own) = engine.prepare_network(text).await? else {
+        return Err(EngineError::not_found(format_args!("network {text} not found")));
+    };
+    let mut request = request.clone();
+    request.set_part(1, &own);
+    let relayed = DockerEngine::of(engine).relay(&request).await;
+    relayed.map_err(|why| EngineError::from(&why))
 }
 
 #[cfg(test)]

@@ -9,9 +9,11 @@
 //! | [`head`] | which headers go on to the next hop: pure |
 //! | [`merge`] | answers of both as one: pure |
 //! | [`lines`] | a stream's lines, however it is cut: pure |
+//! | [`attach`] | containers on the cluster's networks |
 //! | [`docker`] | the engine behind its socket |
 //! | [`tunnel`] | a connection after its upgrade |
 
+pub(crate) mod attach;
 mod docker;
 mod head;
 mod lines;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use essaim_objects::Sensitive;
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri, header};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 /// The API's version that is told to clients, as `1.MINOR`.
@@ -67,6 +67,28 @@ impl Request {
 
     pub(crate) fn with_body(self, body: Bytes) -> Self {
         Self { body, ..self }
+    }
+
+    /// Has the body, as it is passed on, be this one.
+    pub(crate) fn set_body(&mut self, body: Bytes) {
+        self.headers.remove(header::CONTENT_LENGTH);
+        self.body = body;
+    }
+
+    /// Has a part of the path, counted from its end, be this one as the request is passed on.
+    pub(crate) fn set_part(&mut self, from_the_end: usize, part: &str) {
+        let mut parts: Vec<String> = self.uri.path().split('/').map(str::to_owned).collect();
+        if let Some(found) = parts.iter_mut().rev().nth(from_the_end) {
+            *found = utf8_percent_encode(part, NON_ALPHANUMERIC).to_string();
+        }
+        let query = self
+            .uri
+            .query()
+            .map(|query| format!("?{query}"))
+            .unwrap_or_default();
+        if let Ok(uri) = format!("{}{query}", parts.join("/")).parse() {
+            self.uri = uri;
+        }
     }
 
     pub(crate) fn headers(&self) -> &HeaderMap {

@@ -1,6 +1,6 @@
 //! Connections: one task each, kept alive, with limits on what a client may keep busy.
 
-use crate::passthrough::{self, DockerEngine, Tunnel};
+use crate::passthrough::{self, DockerEngine, Tunnel, attach};
 use crate::reply::{Body, Reply, empty, error};
 use crate::request::Request;
 use crate::{Engine, EngineError, ErrorKind, route, system};
@@ -195,6 +195,13 @@ async fn reply<E: Engine>(
     });
     let mut reply = match request {
         Err(refused) => refuse(body, limits, &refused).await,
+        Ok(request) if attach::makes_container(&request) => match body_of(body, limits).await {
+            Ok((body, _room)) => match attach::create(engine, request.with_body(body)).await {
+                Ok(reply) => reply.map(|body| cut_with(body, stopped)),
+                Err(why) => error(&why),
+            },
+            Err(refused) => refused.into(),
+        },
         Ok(request) if passthrough::is_the_engines(&request.path) => {
             let docker = DockerEngine::of(engine);
             match docker.open(&request).await {

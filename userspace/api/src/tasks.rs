@@ -38,7 +38,9 @@ pub(crate) async fn list(engine: &impl Engine, request: &Request) -> Answer {
             None | Some(Runtime::Unset) => Runtime::Container,
             Some(runtime) => runtime,
         };
-        filters.any("id", |id| task.id.as_str().starts_with(id))
+        // Docker shows no attachments.
+        runtime != Runtime::Attachment
+            && filters.any("id", |id| task.id.as_str().starts_with(id))
             && filters.any("service", |id| {
                 task.service_id.is_some_and(|it| it.as_str() == id)
             })

@@ -208,6 +208,14 @@ pub(crate) struct NodeArgs {
         conflicts_with = "catalog"
     )]
     pub(crate) docker_socket: PathBuf,
+    /// Where that engine looks for the network plugin, through which its containers are on the cluster's networks.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/run/docker/plugins/essaim.sock",
+        conflicts_with = "catalog"
+    )]
+    pub(crate) plugin_socket: PathBuf,
     /// A label of this node's engine, for constraints on engine.labels.
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label, conflicts_with = "catalog")]
     pub(crate) labels: Vec<(String, String)>,

@@ -84,6 +84,7 @@ fn join_in(args: &NodeArgs) -> anyhow::Result<Exit> {
             .map_or_else(|| Ok(state_dir.path().join("docker.sock")), absolute)?,
         api_tcp: api_tcp(args),
         docker_socket: absolute(&args.docker_socket)?,
+        plugin_socket: absolute(&args.plugin_socket)?,
         state_dir,
         pace: pace(args),
         absence: Duration::from_secs(args.gossip_absence),

@@ -3,11 +3,13 @@
 use crate::DaemonOptions;
 use crate::machine::Machine;
 use crate::parts::Parts;
+use crate::plugin::PluginHost;
 use essaim_api::{Engine, EngineError, Local, LocalState, LogStream, Rotate};
 use essaim_ca::Role;
 use essaim_manager::{Replica, UpdateError};
 use essaim_node::{Node, NodeError};
 use essaim_objects::{ClusterSpec, InitRequest, JoinRequest, NodeId, NodeState, Sensitive, Version};
+use essaim_plugin::{Plugin, PluginError};
 use essaim_protocol::{LogSubscription, LogSubscriptionId};
 use essaim_rpc::chain;
 use futures_util::StreamExt as _;
@@ -25,14 +27,21 @@ pub(crate) struct Daemon {
     parts: Arc<Parts>,
     options: Arc<DaemonOptions>,
     machine: Arc<Machine>,
+    plugin: Plugin<PluginHost>,
 }
 
 impl Daemon {
-    pub(crate) fn new(node: Node, parts: Arc<Parts>, options: Arc<DaemonOptions>) -> Self {
+    pub(crate) fn new(
+        node: Node,
+        parts: Arc<Parts>,
+        plugin: Plugin<PluginHost>,
+        options: Arc<DaemonOptions>,
+    ) -> Self {
         Self {
             machine: Arc::new(Machine::look(&options.generic_resources)),
             node,
             parts,
+            plugin,
             options,
         }
     }
@@ -128,6 +137,18 @@ impl Engine for Daemon {
             .remove_node(id, force)
             .await
             .map_err(|error| told(&error))
+    }
+
+    async fn prepare_network(&self, name: &str) -> Result<Option<String>, EngineError> {
+        if self.node.local().state != LocalState::Active {
+            return Ok(None);
+        }
+        self.plugin.prepare(name).await.map_err(|error| match &error {
+            PluginError::NotAttachable { .. } => EngineError::forbidden(error),
+            PluginError::Managers(_) => EngineError::unavailable(error),
+            // It is asked again for the container itself, and says so in its own words.
+            PluginError::Engine(_) | PluginError::File { .. } => EngineError::internal(error),
+        })
     }
 
     async fn logs(&self, what: LogSubscription) -> Result<LogStream, EngineError> {

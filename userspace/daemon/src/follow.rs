@@ -4,11 +4,13 @@
 use crate::DaemonOptions;
 use crate::machine;
 use crate::plane::Plane;
+use crate::plugin::PluginHost;
 use essaim_ca::LiveIdentity;
 use essaim_docker::{DockerRunner, DockerRunnerConfig};
 use essaim_node::{LocalState, Node, Told};
+use essaim_plugin::Plugin;
 use essaim_runner::{ProcessRunner, ProcessRunnerConfig, Runner as _, RunnerError, ShimProgram};
-use essaim_worker::{Describe, NodeRunner, Notice, WorkerOptions, run_worker, stop_all};
+use essaim_worker::{Describe, LeaderLink, NodeRunner, Notice, WorkerOptions, run_worker, stop_all};
 use rustls::time_provider::DefaultTimeProvider;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +25,16 @@ const EVENTS: usize = 1024;
 const NOTICES: usize = 16;
 /// How long to wait before a worker that could not begin is begun again.
 const AGAIN: Duration = Duration::from_secs(3);
+
+/// What a worker is made of, and who else is concerned.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) node: Node,
+    pub(crate) plane: Plane,
+    pub(crate) plugin: Plugin<PluginHost>,
+    pub(crate) leader: LeaderLink,
+    pub(crate) options: Arc<DaemonOptions>,
+}
 
 /// A worker that runs.
 struct Running {
@@ -44,15 +56,12 @@ impl Running {
 ///
 /// # Errors
 /// Tasks cannot be run on this machine.
-pub(crate) fn follow(
-    node: Node,
-    plane: Plane,
-    options: Arc<DaemonOptions>,
-) -> Result<impl Future<Output = ()>, RunnerError> {
+pub(crate) fn follow(parts: Parts) -> Result<impl Future<Output = ()>, RunnerError> {
     // Whether it can is seen now rather than by the first task.
-    runner(&options)?;
+    runner(&parts.options)?;
     Ok(async move {
-        let mut local = node.watch();
+        let plane = &parts.plane;
+        let mut local = parts.node.watch();
         let mut worker: Option<Running> = None;
         loop {
             let now = local.borrow_and_update().clone();
@@ -62,7 +71,7 @@ pub(crate) fn follow(
                         plane.begin(id);
                     }
                     if worker.is_none() {
-                        worker = begin(&node, &plane, &options);
+                        worker = begin(&parts);
                     }
                 }
                 // Its tasks and data plane go on from what was kept.
@@ -75,7 +84,7 @@ pub(crate) fn follow(
                     if let Some(worker) = worker.take() {
                         worker.end().await;
                     }
-                    leave(&plane, &options).await;
+                    leave(&parts).await;
                 }
                 LocalState::Pending | LocalState::Error => {}
             }
@@ -117,12 +126,12 @@ fn worker_dir(options: &DaemonOptions) -> PathBuf {
 }
 
 /// Begins a worker; it is begun again where it cannot go on.
-fn begin(node: &Node, plane: &Plane, options: &Arc<DaemonOptions>) -> Option<Running> {
-    let identity = node.identity()?;
+fn begin(parts: &Parts) -> Option<Running> {
+    let identity = parts.node.identity()?;
     let (stop, mut stopped) = oneshot::channel();
-    let (node, plane, options) = (node.clone(), plane.clone(), Arc::clone(options));
+    let parts = parts.clone();
     let worker = async move {
-        while let Err(error) = work(&node, &identity, &plane, &options, &mut stopped).await {
+        while let Err(error) = work(&parts, &identity, &mut stopped).await {
             tracing::error!(
                 error = essaim_rpc::chain(error.as_ref()),
                 "the worker cannot go on; tried again"
@@ -141,12 +150,17 @@ fn begin(node: &Node, plane: &Plane, options: &Arc<DaemonOptions>) -> Option<Run
 
 /// Runs a worker until it is stopped, or cannot go on.
 async fn work(
-    node: &Node,
+    parts: &Parts,
     identity: &Arc<LiveIdentity>,
-    plane: &Plane,
-    options: &DaemonOptions,
     stopped: &mut oneshot::Receiver<()>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let Parts {
+        node,
+        plane,
+        leader,
+        options,
+        ..
+    } = parts;
     let (runner, events) = runner(options)?;
     let local = node.local();
     let worker = WorkerOptions {
@@ -167,6 +181,7 @@ async fn work(
         runner: Arc::new(runner),
         events,
         dataplane: Arc::new(plane.clone()),
+        leader: leader.clone(),
     };
     let (notices, mut heard) = mpsc::channel(NOTICES);
     let learn = async {
@@ -193,7 +208,13 @@ async fn work(
 }
 
 /// The node is in no cluster: nothing of one is left on it.
-async fn leave(plane: &Plane, options: &Arc<DaemonOptions>) {
+async fn leave(parts: &Parts) {
+    let Parts {
+        plane,
+        plugin,
+        options,
+        ..
+    } = parts;
     let directory = worker_dir(options);
     if !directory.exists() {
         return;
@@ -212,6 +233,12 @@ async fn leave(plane: &Plane, options: &Arc<DaemonOptions>) {
         tracing::error!(
             error = essaim_rpc::chain(&error),
             "tasks of the cluster that was left may still run"
+        );
+    }
+    if let Err(error) = plugin.forget().await {
+        tracing::error!(
+            error = essaim_rpc::chain(&error),
+            "containers of this node on the cluster's networks are not forgotten"
         );
     }
     plane.remove().await;

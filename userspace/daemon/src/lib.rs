@@ -21,6 +21,7 @@ mod kept;
 mod machine;
 mod parts;
 mod plane;
+mod plugin;
 
 use engine::Daemon;
 use essaim_agent::holder::HolderLauncher;
@@ -28,10 +29,13 @@ use essaim_agent::{GossipPace, StateDir, StateDirError};
 pub use essaim_api::TlsFiles;
 use essaim_api::{Socket, SocketError, TlsError, TlsSocket};
 use essaim_node::{Node, NodeError, NodeOptions};
+use essaim_plugin::{Plugin, PluginError};
 use essaim_runner::RunnerError;
+use essaim_worker::LeaderLink;
 use kept::KeptError;
 use parts::Parts;
 use plane::Plane;
+use plugin::PluginHost;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -62,6 +66,8 @@ pub struct DaemonOptions {
     pub api_tcp: Option<(SocketAddr, TlsFiles)>,
     /// Where the node's Docker Engine listens; it may be absent, and come and go.
     pub docker_socket: PathBuf,
+    /// Where that engine looks for the network plugin: a file `essaim.sock` in a folder of plugins.
+    pub plugin_socket: PathBuf,
     /// How soon a node that does not answer is down.
     pub pace: GossipPace,
     /// How long the holder answers for the node while the daemon is away.
@@ -95,6 +101,9 @@ pub enum DaemonError {
     /// Tasks cannot be run here.
     #[error("this machine cannot run tasks")]
     Runner(#[from] RunnerError),
+    /// The plugin's file cannot be read.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
     /// Signals cannot be waited for.
     #[error("failed to wait for signals")]
     Signals(#[source] std::io::Error),
@@ -121,14 +130,29 @@ pub async fn run_daemon(options: DaemonOptions) -> Result<(), DaemonError> {
     })
     .await?;
     let plane = Plane::open(Arc::clone(&options))?;
-    let daemon = Daemon::new(node.clone(), parts, Arc::clone(&options));
-    let follow = follow::follow(node.clone(), plane.clone(), Arc::clone(&options))?;
+    let leader = LeaderLink::default();
+    let host = PluginHost {
+        leader: leader.clone(),
+        plane: plane.clone(),
+    };
+    let book = options.data_dir.join("attachments.json");
+    let plugin = Plugin::open(host, &options.docker_socket, book)?;
+    let daemon = Daemon::new(node.clone(), parts, plugin.clone(), Arc::clone(&options));
+    let parts = follow::Parts {
+        node: node.clone(),
+        plane: plane.clone(),
+        plugin: plugin.clone(),
+        leader,
+        options: Arc::clone(&options),
+    };
+    let follow = follow::follow(parts)?;
     let api = socket.path().to_owned();
     tracing::info!(hostname = options.hostname, api = %api.display(), version = env!("CARGO_PKG_VERSION"), "node started");
     tokio::select! {
         () = essaim_api::serve(socket, daemon.clone(), pending()) => {}
         () = serve_on_tcp(on_tcp, daemon) => {}
         () = follow => {}
+        () = serve_plugin(&options, &plugin) => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -143,4 +167,21 @@ async fn serve_on_tcp(socket: Option<TlsSocket>, daemon: Daemon) {
         Some(socket) => essaim_api::serve(socket, daemon, pending()).await,
         None => pending().await,
     }
+}
+
+/// Serves the node's Docker Engine. Without the socket, which needs a folder of the system's, the rest goes on.
+async fn serve_plugin(options: &DaemonOptions, plugin: &Plugin<PluginHost>) {
+    match essaim_plugin::Socket::bind(&options.plugin_socket) {
+        Ok(socket) => {
+            tokio::select! {
+                _ = essaim_plugin::serve(&socket, plugin) => {}
+                () = plugin.run() => {}
+            }
+        }
+        Err(error) => tracing::warn!(
+            error = essaim_rpc::chain(&error),
+            "the node's Docker Engine finds no plugin: its containers cannot be on the cluster's networks"
+        ),
+    }
+    pending().await
 }

@@ -8,20 +8,26 @@ use essaim_agent::{
 };
 use essaim_gossip::KeyRing;
 use essaim_ipsec::Ring;
-use essaim_model::{Catalog, CatalogDelta, NetworkName, NodeName, TaskId as ModelTaskId};
+use essaim_model::{AttachmentKey, Catalog, CatalogDelta, NetworkName, NodeName, TaskId as ModelTaskId};
+use essaim_netlink::handover_link;
 use essaim_objects::{NodeId, Task, TaskId};
+use essaim_plugin::Link;
 use essaim_protocol::{CatalogUpdate, DataKey, GossipKey};
 use essaim_worker::{AttachError, Dataplane, Word, WrongBasis};
+use nix::net::if_::if_nametoindex;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How long a task waits for its endpoints: its catalog is on its way, and a node that is new has its data plane to load.
 const ATTACH: Duration = Duration::from_secs(20);
+/// How often a link is looked for.
+const LOOK: Duration = Duration::from_millis(5);
 /// How long a task that ends waits for the other nodes to send it nothing new.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long the node waits for its agent to end.
@@ -266,6 +272,51 @@ impl Plane {
         let found =
             encrypted.find(|network| endpoints.iter().any(|endpoint| endpoint.network == network.name));
         found.map(|network| network.name.clone())
+    }
+
+    /// Waits until a container's end of a link lies ready for its engine, and the node's end works.
+    pub(crate) async fn handed_over(&self, task: TaskId, address: IpAddr) -> Result<Link, String> {
+        let Some(id) = named(task) else {
+            return Err(format!("{task} is no name of a task"));
+        };
+        let found = async {
+            loop {
+                if let Some(link) = self.handover(&id, address)
+                    && if_nametoindex(link.name.as_str()).is_ok()
+                {
+                    self.agent().await.attached(&id).await;
+                    return link;
+                }
+                sleep(LOOK).await;
+            }
+        };
+        timeout(ATTACH, found).await.map_err(|_| {
+            format!(
+                "its link was not there within {} s; see essaim status and essaim verify on the node",
+                ATTACH.as_secs()
+            )
+        })
+    }
+
+    /// The link of a task's endpoint that has this address, as the catalog has it.
+    fn handover(&self, task: &ModelTaskId, address: IpAddr) -> Option<Link> {
+        let state = self.state();
+        let (catalog, node) = (state.catalog.as_ref()?, state.node.as_ref()?);
+        let mut tasks = catalog.services.iter().flat_map(|service| &service.tasks);
+        let found = tasks.find(|found| found.id == *task)?;
+        let mut endpoints = found.endpoints.iter();
+        let endpoint = endpoints.find(|endpoint| endpoint.addresses.contains(&address))?;
+        let network = endpoint.network.clone();
+        let mut networks = catalog.networks.iter();
+        let is_internal = networks.any(|found| found.name == network && found.internal);
+        let key = AttachmentKey {
+            task: task.clone(),
+            network,
+        };
+        Some(Link {
+            name: handover_link(node, &key),
+            is_internal,
+        })
     }
 
     fn with_agent(&self, act: impl FnOnce(&AgentHandle)) {

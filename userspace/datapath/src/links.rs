@@ -102,7 +102,7 @@ fn namespaces<'f>(
 ) -> impl Iterator<Item = u64> {
     attachments
         .map(|found| found.netns_cookie)
-        .filter(|cookie| *cookie != facts.node_netns_cookie)
+        .filter(|cookie| *cookie != facts.node_netns_cookie && *cookie != 0)
 }
 
 /// The name of its pin.

@@ -3,6 +3,10 @@
 use crate::wire::encode_lower;
 use essaim_model::{Catalog, NetworkName, Service, Task, Vni};
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// Where network namespaces have their names; a path that is given stays what it is.
+const NAMED_NETNS: &str = "/run/netns";
 
 /// A task's namespace, by a number that the caller gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +22,9 @@ pub enum Outside {
     Node,
     /// At these servers.
     Servers(Vec<IpAddr>),
+    /// At the resolver that the container's engine has in its namespace, which has this file: it knows the engine's own
+    /// names, and the servers that the container was given.
+    Engine(PathBuf),
 }
 
 /// What a task's questions are answered by.
@@ -62,6 +69,7 @@ impl AskerInfo {
         let networks = first.into_iter().chain(rest);
         let networks = networks.filter_map(|endpoint| network(&endpoint.network));
         let outside = match &service.dns.servers[..] {
+            _ if task.handover => Outside::Engine(Path::new(NAMED_NETNS).join(&task.netns)),
             _ if !service.resolves_outside(is_internal) => Outside::Closed,
             [] => Outside::Node,
             servers => Outside::Servers(servers.to_vec()),

@@ -33,10 +33,7 @@ impl Bench {
         Self {
             zone: Zone::new(catalog, liveness),
             asker: AskerInfo::new(networks, Outside::Node),
-            servers: Arc::new(Servers {
-                number: 1,
-                addresses: Vec::new(),
-            }),
+            servers: Arc::new(Servers::at(1, Vec::new())),
             cache: Mutex::new(Cache::new(1 << 20)),
             responder: Responder::new(1),
             buffer: vec![0; 4096],

@@ -27,10 +27,7 @@ static EXAMPLE: LazyLock<(Zone, AskerInfo)> = LazyLock::new(|| {
 #[doc(hidden)]
 pub fn fuzz_query(message: &[u8]) {
     let (zone, asker) = &*EXAMPLE;
-    let servers = Arc::new(Servers {
-        number: 1,
-        addresses: Vec::new(),
-    });
+    let servers = Arc::new(Servers::at(1, Vec::new()));
     let cache = Mutex::new(Cache::new(4096));
     let sources = Sources {
         zone,

@@ -169,11 +169,16 @@ impl DnsServer {
         let failed = |source| ServerError::Sockets { asker: id, source };
         udp.set_nonblocking(true).map_err(failed)?;
         tcp.set_nonblocking(true).map_err(failed)?;
+        let addresses = (udp.local_addr(), tcp.local_addr());
+        let ports = [
+            addresses.0.map_err(failed)?.port(),
+            addresses.1.map_err(failed)?.port(),
+        ];
         let listener = {
             let _runtime = self.runtime.enter();
             tokio::net::TcpListener::from_std(tcp).map_err(failed)?
         };
-        let asker = Arc::new(Asker::new(id, self.shared.view_of(info), udp));
+        let asker = Arc::new(Asker::new(id, ports, self.shared.view_of(info, ports), udp));
         let mut askers = self.askers();
         let number = askers.next;
         askers.next += 1;
@@ -194,7 +199,8 @@ impl DnsServer {
     /// Changes what a task's questions are answered by; does nothing where there is no such asker.
     pub fn set_asker(&self, id: AskerId, info: AskerInfo) {
         if let Some(served) = self.askers().served.get(&id) {
-            served.asker.set_view(self.shared.view_of(info));
+            let ports = served.asker.ports;
+            served.asker.set_view(self.shared.view_of(info, ports));
             self.shared.answers_changed();
         }
     }

@@ -132,10 +132,7 @@ impl Scene {
         Self {
             zone: Zone::new(&catalog, &liveness),
             asker: AskerInfo::of(&catalog, service, task),
-            servers: Some(Arc::new(Servers {
-                number: 1,
-                addresses: Vec::new(),
-            })),
+            servers: Some(Arc::new(Servers::at(1, Vec::new()))),
             cache: Mutex::new(Cache::new(1 << 20)),
             responder: Responder::new(1),
             catalog,

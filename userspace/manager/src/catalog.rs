@@ -5,6 +5,7 @@
 //! | node | a node with an address, by its identity |
 //! | network | a network of that name, with its VNI, subnets and gateways; the ingress network is [`Cluster`]'s |
 //! | service | a service with its virtual addresses, ports and names |
+//! | service of one task | a container of a node's own on one of the networks |
 //! | task | a task that a node has and that is not over: *starting* until the store knows that it runs, *draining* once it is to stop |
 //! | history | the sets of tasks that ran at once, as far as the store remembers them |
 //!
@@ -17,11 +18,12 @@ mod tests;
 
 pub use since::{Touched, catalog_after, catalog_since};
 
+use crate::attachments::is_attachment;
 use essaim_abi::Protocol;
 use essaim_model::{
-    Catalog, Cluster, Endpoint, HISTORY_GENERATIONS, HostName, Network, NetworkName, Node, NodeName,
-    NodeState, Port, PortMode, PortName, ResolverOption, Service, ServiceDns, ServiceName, ServiceNetwork,
-    Task, TaskId, TaskState, Vni,
+    Catalog, Cluster, ContainerId, Endpoint, HISTORY_GENERATIONS, HostName, Network, NetworkName, Node,
+    NodeName, NodeState, Port, PortMode, PortName, ResolverOption, Service, ServiceDns, ServiceName,
+    ServiceNetwork, Task, TaskId, TaskState, Vni,
 };
 use essaim_objects as objects;
 use essaim_objects::{MTU_OPTION, NetworkId, NodeId, PublishMode, ResolutionMode, Timestamp, VXLAN_OVERHEAD};
@@ -40,15 +42,23 @@ pub fn netns_of(task: objects::TaskId) -> String {
     format!("es-{task}")
 }
 
+/// That of a container that is not the cluster's: the agent gives it the name once the node's engine has made it.
+pub fn handover_netns_of(task: objects::TaskId) -> String {
+    format!("ec-{task}")
+}
+
 /// What the store says of the data planes.
 pub fn catalog_of(view: &View) -> Catalog {
     let networks = networks(view);
     let nodes = nodes(view);
     let known = names_of(&nodes);
-    let services = view
+    let own = view
         .services()
-        .filter_map(|service| self::service(view, service, &networks, &known))
-        .collect();
+        .filter_map(|service| self::service(view, service, &networks, &known));
+    let attached = view
+        .tasks()
+        .filter_map(|task| attachment(view, task, &networks, &known));
+    let services = own.chain(attached).collect();
     assembled(view, networks, services, nodes)
 }
 
@@ -254,6 +264,43 @@ fn service(
         own.history = history(&tasks);
     }
     own.tasks = live;
+    Some(own)
+}
+
+/// A container that is not the cluster's, as a service of its own without virtual addresses, once it takes part in its
+/// networks. Its name is its task's identity, which no service that is made later has: that one comes first.
+fn attachment(
+    view: &View,
+    task: &objects::Task,
+    networks: &BTreeMap<NetworkId, (NetworkName, Option<Network>)>,
+    nodes: &BTreeSet<&NodeName>,
+) -> Option<Service> {
+    let is_joined = is_attachment(task) && task.status.state == objects::TaskState::Running;
+    if !is_joined || view.service_by_name(task.id.as_str()).is_some() {
+        return None;
+    }
+    let name_of = |id: NetworkId| networks.get(&id).map(|(name, _)| name.clone());
+    let mut own = Service::new(ServiceName::new(task.id.as_str()).ok()?);
+    let mut live = self::task(task, &name_of, nodes)?;
+    live.handover = true;
+    live.netns = handover_netns_of(task.id);
+    let container = task.spec.network_attachment.as_ref();
+    let container = container.and_then(|spec| spec.container_id.as_deref());
+    live.container = container.and_then(|id| ContainerId::new(id).ok());
+    for target in task.spec.networks.iter().flatten() {
+        let id = target.target.as_deref().and_then(|id| id.parse().ok());
+        let Some(name) = id.and_then(name_of) else {
+            continue;
+        };
+        let names = target.aliases.iter().flatten();
+        let names = names.filter_map(|name| HostName::new(name).ok()).collect();
+        let mut endpoints = live.endpoints.iter_mut();
+        if let Some(endpoint) = endpoints.find(|endpoint| endpoint.network == name) {
+            endpoint.aliases = names;
+            own.networks.push(ServiceNetwork::new(name, Vec::new()));
+        }
+    }
+    own.tasks = vec![live];
     Some(own)
 }
 

@@ -19,6 +19,7 @@
 //! sealed with the manager's data keys.
 #![forbid(unsafe_code)]
 
+mod attachments;
 pub mod authority;
 mod catalog;
 mod leader;
@@ -31,7 +32,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::{Touched, catalog_after, catalog_of, catalog_since, netns_of};
+pub use catalog::{Touched, catalog_after, catalog_of, catalog_since, handover_netns_of, netns_of};
 pub use leader::{Effect, Leader, Outcome, ProposalId};
 pub use logs::{LogFailure, LogLines};
 pub use machine::{Notice, Past, StoreMachine};

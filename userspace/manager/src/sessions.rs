@@ -13,15 +13,15 @@ mod told;
 pub(crate) use stream::Guard;
 
 use crate::logs::Broker;
-use crate::{Replica, Touched};
+use crate::{Replica, Touched, attachments};
 use bytes::Bytes;
 use essaim_ca::Role;
 use essaim_model::Catalog;
-use essaim_objects::{NodeId, TaskId, TaskStatus};
+use essaim_objects::{NodeId, TaskId, TaskStatus, Timestamp};
 use essaim_orchestrator::{DispatchError, Registration};
 use essaim_protocol::{
-    Heartbeat, HeartbeatReply, LogBatch, LogSubscription, LogSubscriptionId, Report, SessionId,
-    SessionRequest, ToNode, decode, encode, method,
+    Attachments, AttachmentsHeld, FindNetwork, Heartbeat, HeartbeatReply, LogBatch, LogSubscription,
+    LogSubscriptionId, Report, SessionId, SessionRequest, ToNode, decode, encode, method,
 };
 use essaim_raft::{Role as RaftRole, Status};
 use essaim_rpc::{Admission, CallError, Caller, Code, Methods};
@@ -187,6 +187,23 @@ impl Leadership {
                     Ok(Bytes::new())
                 }
             });
+        let [finding, attaching] = std::array::from_fn(|_| self.shared.clone());
+        let methods = methods
+            .one(method::FIND_NETWORK, members, move |_, message| {
+                let shared = finding.clone();
+                async move {
+                    let FindNetwork { name } = read(&message)?;
+                    let view = shared.replica.read().await.map_err(unavailable)?;
+                    Ok(encode(&attachments::find_network(&view, &name)))
+                }
+            })
+            .one(method::ATTACHMENTS, members, move |caller, message| {
+                let shared = attaching.clone();
+                async move {
+                    let (node, said) = (node_of(&caller)?, read::<Attachments>(&message)?);
+                    Ok(encode(&attach(&shared.replica, node, &said).await?))
+                }
+            });
         crate::logs::methods(&self.shared, methods)
     }
 
@@ -256,6 +273,27 @@ fn node_of(caller: &Caller) -> Result<NodeId, CallError> {
 
 pub(crate) fn read<T: serde::de::DeserializeOwned>(message: &[u8]) -> Result<T, CallError> {
     decode(message).map_err(|error| CallError::new(Code::InvalidArgument, essaim_rpc::chain(&error)))
+}
+
+/// Makes the store follow what a node says of its containers on the cluster's networks.
+async fn attach(replica: &Replica, node: NodeId, said: &Attachments) -> Result<AttachmentsHeld, CallError> {
+    loop {
+        let follow = |view: &View| {
+            Ok::<_, std::convert::Infallible>(attachments::hold(view, node, said, Timestamp::now()))
+        };
+        let view = replica.update(follow).await.map_err(unavailable)?;
+        // A transaction holds only so much.
+        if attachments::hold(&view, node, said, Timestamp::now())
+            .changes
+            .is_empty()
+        {
+            return Ok(attachments::held(&view, node, said));
+        }
+    }
+}
+
+fn unavailable(error: impl std::error::Error) -> CallError {
+    CallError::new(Code::Unavailable, essaim_rpc::chain(&error))
 }
 
 async fn open_session(shared: &Shared, caller: &Caller, message: &[u8]) -> Result<Replies, CallError> {

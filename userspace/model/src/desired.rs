@@ -208,12 +208,15 @@ pub struct PublishedPort {
 
 /// An endpoint to be made on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something of its own")]
 pub struct AttachmentPlan {
     /// The task.
     pub task: TaskId,
     /// The task's network namespace: a name under `/run/netns`, or a path.
     pub netns: String,
-    /// The interface's name within it: `eth0`, `eth1`, …
+    /// The node's container engine moves the interface there, and sets its name, addresses and routes.
+    pub handover: bool,
+    /// The interface's name within it: `eth0`, `eth1`, …; where it is handed over, the engine chooses.
     pub interface: String,
     /// Its addresses with their subnets' prefixes.
     pub addresses: Vec<IpNet>,

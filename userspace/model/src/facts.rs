@@ -61,7 +61,7 @@ pub struct NextHop {
 pub struct AttachmentFacts {
     /// Interface index of the node's side.
     pub ifindex: u32,
-    /// Cookie of the task's network namespace.
+    /// Cookie of the task's network namespace; 0 where its container engine has yet to place the other end.
     pub netns_cookie: u64,
     /// MTU it was given, in bytes.
     pub mtu: u32,

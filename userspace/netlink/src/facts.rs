@@ -3,7 +3,7 @@
 use crate::NetlinkError;
 use crate::message;
 use crate::observe::decode::route_address;
-use crate::observed::{Certainty, ObservedLinks};
+use crate::observed::{Certainty, ObservedLinks, ObservedNetns};
 use crate::ownership::{LINK_GROUP, NODE_PEER_LINK, VXLAN_LINK, attachment_link};
 use crate::plan::attachments;
 use crate::session::{Mode, Session};
@@ -24,7 +24,12 @@ pub(crate) fn facts(desired: &DesiredState, observed: &ObservedLinks) -> NodeFac
         next_hops: BTreeMap::new(),
         attachments: attachments(desired)
             .filter_map(|(key, plan)| {
-                Some((key.clone(), attachment(desired, observed, key, &plan.interface)?))
+                let found = if plan.handover {
+                    handed_over(desired, observed, key)
+                } else {
+                    attachment(desired, observed, key, &plan.interface)
+                };
+                Some((key.clone(), found?))
             })
             .collect(),
         node_netns_cookie: observed.node.cookie,
@@ -50,6 +55,29 @@ fn attachment(
         ifindex: near.index,
         netns_cookie: task.cookie,
         mtu: far.mtu,
+        resolver: None,
+    })
+}
+
+/// An endpoint whose other end the node's container engine places, wherever that end is now.
+fn handed_over(
+    desired: &DesiredState,
+    observed: &ObservedLinks,
+    key: &AttachmentKey,
+) -> Option<AttachmentFacts> {
+    let near = observed
+        .node
+        .links
+        .get(&attachment_link(&desired.cluster.node, key))?;
+    let task = observed.tasks.get(key);
+    let is_there = |task: &&ObservedNetns| {
+        let mut links = task.links.values();
+        links.any(|far| near.peer == Some(far.index) && far.peer == Some(near.index))
+    };
+    Some(AttachmentFacts {
+        ifindex: near.index,
+        netns_cookie: task.filter(is_there).map_or(0, |task| task.cookie),
+        mtu: near.mtu,
         resolver: None,
     })
 }

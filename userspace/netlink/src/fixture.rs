@@ -73,6 +73,7 @@ pub(crate) fn attachment(number: u8) -> (AttachmentKey, AttachmentPlan) {
     let plan = AttachmentPlan {
         task: TaskId::new(&task).unwrap(),
         netns: task.clone(),
+        handover: false,
         interface: "eth0".into(),
         addresses: vec![
             net(&format!("10.1.0.{number}/24")),

@@ -21,8 +21,10 @@ mod clean;
 mod error;
 mod facts;
 mod firewall;
+mod handover;
 mod message;
 mod netns;
+mod netns_name;
 mod nft;
 mod nft_generation;
 mod observe;
@@ -42,12 +44,13 @@ mod fixture;
 pub use changes::Changes;
 pub use error::{LinkProblem, NetlinkError, NetnsError};
 pub use firewall::{DockerUserRules, Family, MarkedRule, ObservedFirewall, Ruleset};
-pub use netns::{NetnsRef, in_netns, netns_cookie};
+pub use netns::{NAMED_NETNS, NetnsRef, in_netns, netns_cookie};
+pub use netns_name::{NetnsNameError, hold_netns, is_netns, netns_path, remove_netns};
 pub use observed::{
     Certainty, LinkKind, ObservedLink, ObservedLinks, ObservedNeighbour, ObservedNetns, Route, VxlanSettings,
 };
 pub use op::{LinkAction, LinkOp, LinkSettings, Place, VethPeer};
-pub use ownership::{NODE_LINK, NODE_PEER_LINK, VXLAN_LINK, attachment_link};
+pub use ownership::{NODE_LINK, NODE_PEER_LINK, VXLAN_LINK, attachment_link, handover_link};
 pub use plan::{LinkPlan, plan_links};
 pub use reconciler::{HostOptions, IpsecOutcome, LinkOutcome, LinkReconciler};
 pub use sysctl::Sysctl;

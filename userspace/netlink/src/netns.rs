@@ -10,8 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// Where `ip netns` keeps its names.
-const NAMED: &str = "/run/netns";
+/// Where `ip netns` keeps its names of network namespaces.
+pub const NAMED_NETNS: &str = "/run/netns";
 /// `SO_NETNS_COOKIE` of `asm-generic/socket.h`; since Linux 5.14.
 const SO_NETNS_COOKIE: i32 = 71;
 
@@ -76,7 +76,7 @@ fn path_of(name_or_path: &str) -> PathBuf {
     if name_or_path.contains('/') {
         name_or_path.into()
     } else {
-        Path::new(NAMED).join(name_or_path)
+        Path::new(NAMED_NETNS).join(name_or_path)
     }
 }
 

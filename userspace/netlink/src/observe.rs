@@ -39,6 +39,8 @@ pub(crate) fn observe(
             Ok(task) => {
                 tasks.insert(key.clone(), task);
             }
+            // It comes into being when its container starts.
+            Err(NetlinkError::Netns(NetnsError::Missing { .. })) if attachment.handover => {}
             Err(source) => problems.push(LinkProblem::Attachment {
                 attachment: key.clone(),
                 source,

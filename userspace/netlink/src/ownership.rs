@@ -20,6 +20,12 @@ pub fn attachment_link(node: &NodeName, attachment: &AttachmentKey) -> String {
     format!("es{:012x}", stable_id(&format!("{node}/{attachment}")) >> 16)
 }
 
+/// The other end of the veth of an endpoint that the node's container engine moves into place, until it has: `ec` and
+/// 12 hexadecimal digits.
+pub fn handover_link(node: &NodeName, attachment: &AttachmentKey) -> String {
+    format!("ec{:012x}", stable_id(&format!("{node}/{attachment}")) >> 16)
+}
+
 /// The alias of a link that belongs to a node as a whole.
 pub(crate) fn node_alias(node: &NodeName) -> String {
     format!("essaim:{node}")

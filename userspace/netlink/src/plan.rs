@@ -7,7 +7,9 @@ mod node;
 use crate::firewall::{DockerUserRules, Ruleset};
 use crate::observed::{ObservedLink, ObservedLinks, ObservedNetns, Route};
 use crate::op::{LinkAction, LinkOp, Place};
-use crate::ownership::{LINK_GROUP, NODE_LINK, NODE_PEER_LINK, VXLAN_LINK, attachment_link, is_alias_of};
+use crate::ownership::{
+    LINK_GROUP, NODE_LINK, NODE_PEER_LINK, VXLAN_LINK, attachment_link, handover_link, is_alias_of,
+};
 use crate::{LinkProblem, sysctl};
 use essaim_abi::{ESP_OVERHEAD, VXLAN_OVERHEAD_V4, VXLAN_OVERHEAD_V6};
 use essaim_model::{AttachmentKey, AttachmentPlan, ClusterPlan, DesiredState, TaskState, Uplink};
@@ -132,6 +134,8 @@ impl<'a> Planner<'a> {
         let mut expected: BTreeSet<String> = attachments(self.desired)
             .map(|(key, _)| attachment_link(node, key))
             .collect();
+        let handed_over = attachments(self.desired).filter(|(_, attachment)| attachment.handover);
+        expected.extend(handed_over.map(|(key, _)| handover_link(node, key)));
         expected.extend([VXLAN_LINK, NODE_LINK, NODE_PEER_LINK].map(str::to_owned));
         for (name, link) in &self.observed.node.links {
             if !expected.contains(name) && is_made_by(node, link) {

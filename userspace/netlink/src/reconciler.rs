@@ -2,6 +2,7 @@
 
 use crate::apply::{Applied, apply};
 use crate::changes::{Changes, Watcher};
+use crate::handover::name_namespaces;
 use crate::nft::FirewallReader;
 use crate::observe::observe;
 use crate::observed::ObservedLinks;
@@ -261,6 +262,10 @@ impl Worker {
     }
 
     fn reconcile(&mut self, desired: &DesiredState) -> Result<LinkOutcome, NetlinkError> {
+        if self.session.is_broken() {
+            self.session = Session::open()?;
+        }
+        name_namespaces(&mut self.session, desired)?;
         let Look {
             mut observed,
             ops,

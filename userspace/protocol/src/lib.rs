@@ -10,12 +10,17 @@
 #![forbid(unsafe_code)]
 
 mod assignment;
+mod attachments;
 mod logs;
 mod membership;
 mod parts;
 mod session;
 
 pub use assignment::{Assignment, AssignmentId, Assignments, Basis};
+pub use attachments::{
+    AttachedContainer, Attachments, AttachmentsHeld, ContainerNetwork, DRIVER, FindNetwork, NETWORK_OPTION,
+    Place, RefusedContainer,
+};
 pub use logs::{
     LogBatch, LogEnd, LogMessage, LogPosition, LogSelector, LogSource, LogSubscription, LogSubscriptionId,
     Stream,
@@ -45,6 +50,10 @@ pub mod method {
     pub const REPORT: &str = "Report";
     /// [`LogBatch`](crate::LogBatch): what tasks have said; answered by nothing.
     pub const LOGS: &str = "Logs";
+    /// [`FindNetwork`](crate::FindNetwork), answered by the network, or by `null`.
+    pub const FIND_NETWORK: &str = "FindNetwork";
+    /// [`Attachments`](crate::Attachments), answered by [`AttachmentsHeld`](crate::AttachmentsHeld).
+    pub const ATTACHMENTS: &str = "Attachments";
     /// Nothing, answered by [`RootCertificate`](crate::RootCertificate). Anybody may ask.
     pub const ROOT_CERTIFICATE: &str = "RootCertificate";
     /// [`IssueRequest`](crate::IssueRequest), answered by [`IssuedCertificate`](crate::IssuedCertificate). Anybody with

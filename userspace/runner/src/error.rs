@@ -1,6 +1,7 @@
-use crate::{CgroupError, ExitRecord, LogError, NetnsError, SpecError};
+use crate::{CgroupError, ExitRecord, LogError, SpecError};
 use essaim_health::StopSignal;
 use essaim_model::TaskId;
+use essaim_netlink::NetnsNameError;
 use std::io;
 use std::path::PathBuf;
 
@@ -87,7 +88,7 @@ pub enum RunnerError {
     Cgroup(#[from] CgroupError),
     /// The network namespace could not be made, or removed.
     #[error(transparent)]
-    Netns(#[from] NetnsError),
+    Netns(#[from] NetnsNameError),
     /// The log could not be read.
     #[error(transparent)]
     Log(LogError),

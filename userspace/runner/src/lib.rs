@@ -49,8 +49,8 @@ mod sys;
 
 pub use cgroup::{CgroupError, Stats};
 pub use error::RunnerError;
+pub use essaim_netlink::{NetnsNameError, hold_netns, remove_netns};
 pub use log::{LogError, LogQuery, LogRecord, LogStream};
-pub use netns::{NetnsError, hold as hold_netns, remove as remove_netns};
 pub use process::{LogFollower, ProcessRunner, ProcessRunnerConfig, ShimProgram};
 pub use protocol::ShimStatus;
 pub use record::{Exit, ExitRecord, StartRecord, TaskHealth, read as read_record, write as write_record};

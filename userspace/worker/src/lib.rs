@@ -34,6 +34,7 @@ mod core;
 mod dataplane;
 mod describe;
 mod disk;
+mod leader_link;
 mod logs;
 mod managers;
 mod node_runner;
@@ -46,6 +47,7 @@ pub use crate::core::{Action, Core, Done, End, Failure, Kept, Launch, Now, Opera
 pub use dataplane::{AttachError, Dataplane, Word, WrongBasis};
 pub use describe::{Describe, Facts, machine_resources};
 pub use disk::DiskError;
+pub use leader_link::LeaderLink;
 pub use node_runner::NodeRunner;
 pub use spec::{Given, TaskSpec, Unsupported, health_check, netns_name, netns_path, task_spec};
 pub use worker::{Notice, WorkerError, WorkerOptions, run_worker, stop_all};

@@ -8,7 +8,7 @@ use crate::disk::Disk;
 use crate::logs;
 use crate::managers::Managers;
 use crate::outbox::Outbox;
-use crate::{Dataplane, Describe, Facts, Notice};
+use crate::{Dataplane, Describe, Facts, LeaderLink, Notice};
 use calls::{heartbeats, reports};
 use essaim_ca::{Callee, LiveIdentity, client_config};
 use essaim_objects::{NodeDescription, Task};
@@ -45,6 +45,7 @@ pub(crate) struct Shared<R, D> {
     pub(crate) data_path: Option<IpAddr>,
     pub(crate) runner: Arc<R>,
     pub(crate) dataplane: Arc<D>,
+    pub(crate) leader: LeaderLink,
     pub(crate) outbox: Outbox,
     pub(crate) disk: Disk,
     /// The tasks that may have said something.
@@ -283,6 +284,7 @@ impl<R: Runner + 'static, D: Dataplane> Sessions<R, D> {
         mut messages: Messages,
     ) -> Result<Infallible, Ended> {
         let shared = Arc::clone(&self.shared);
+        let _session = shared.leader.begin(client);
         let (answered, mut answers) = mpsc::channel::<()>(1);
         let mut heartbeats = pin!(heartbeats(
             &shared,

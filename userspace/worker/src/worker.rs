@@ -10,7 +10,7 @@ use crate::managers::Managers;
 use crate::outbox::Outbox;
 use crate::session::{Listeners, Sessions, Shared, Told};
 use crate::spec::{health_check, netns_path};
-use crate::{Dataplane, Describe, Facts, TaskSpec, Word};
+use crate::{Dataplane, Describe, Facts, LeaderLink, TaskSpec, Word};
 use essaim_ca::LiveIdentity;
 use essaim_health::{Health, HealthChange, HealthService, TaskPlace, TaskProbe};
 use essaim_objects::{IdError, Node, Task, TaskId, Timestamp};
@@ -53,6 +53,8 @@ pub struct WorkerOptions<R, D> {
     pub events: mpsc::Receiver<TaskEvent>,
     /// Its data plane.
     pub dataplane: Arc<D>,
+    /// Has the leader while there is a session with it.
+    pub leader: LeaderLink,
 }
 
 /// What the owner of a worker must know.
@@ -109,6 +111,7 @@ where
         runner,
         events,
         dataplane,
+        leader,
     } = options;
     let node = identity.current().peer().node_id.as_str().parse()?;
     let facts = Facts::of_machine(node, &describe);
@@ -134,6 +137,7 @@ where
         data_path,
         runner,
         dataplane,
+        leader,
         outbox: Outbox::default(),
         disk: disk.clone(),
         tasks: watched,

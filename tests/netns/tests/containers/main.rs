@@ -4,6 +4,7 @@
     reason = "a test walks through much with one cluster, which takes seconds to make"
 )]
 
+mod attached;
 mod balancers;
 mod breaks;
 mod engines;

@@ -38,8 +38,18 @@ pub(super) fn containers(view: &View, network: &Network, node: Option<NodeId>) -
     for (task, addresses) in tasks(view, network).filter(|(task, _)| task.node_id == node) {
         let container = task.status.container_status.as_ref();
         let container = container.and_then(|container| container.container_id.clone());
+        let attached = task.spec.network_attachment.as_ref();
+        let container = container.or_else(|| attached.and_then(|attached| attached.container_id.clone()));
+        // One that is not the cluster's is called what the node's engine calls it.
+        let mut names = task
+            .spec
+            .networks
+            .iter()
+            .flatten()
+            .flat_map(|network| network.aliases.iter().flatten());
+        let name = names.next().filter(|_| attached.is_some()).cloned();
         let shown = json!({
-            "Name": task_name(task, view),
+            "Name": name.unwrap_or_else(|| task_name(task, view)),
             "EndpointID": task.id,
             "MacAddress": mac(addresses).to_string(),
             "IPv4Address": of_family(addresses, false),

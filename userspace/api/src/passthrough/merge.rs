@@ -1,5 +1,6 @@
 //! Answers of both, this node and its engine, as one.
 
+use essaim_protocol::{DRIVER, NETWORK_OPTION};
 use serde_json::{Value, json};
 
 /// Members of `/info` that are this node's, whatever its engine says.
@@ -54,10 +55,34 @@ pub(crate) fn version(mut own: Value, mut engine: Value) -> Value {
 /// `/networks`: the cluster's, then the node's own.
 pub(crate) fn networks(own: Vec<Value>, engine: Value) -> Vec<Value> {
     let mut all = own;
-    if let Value::Array(engine) = engine {
-        all.extend(engine);
+    let Value::Array(engine) = engine else {
+        return all;
+    };
+    for network in engine {
+        let shown = of_the_cluster(network);
+        if all.iter().all(|own| own["Id"] != shown["Id"]) {
+            all.push(shown);
+        }
     }
     all
+}
+
+/// The engine's network; where it stands for one of the cluster's, as that.
+fn of_the_cluster(mut network: Value) -> Value {
+    if network["Driver"] != DRIVER {
+        return network;
+    }
+    if let Some(of) = network["Options"]
+        .get(NETWORK_OPTION)
+        .filter(|of| of.is_string())
+        .cloned()
+    {
+        network["Id"] = of;
+        network["Driver"] = "overlay".into();
+        network["Scope"] = "swarm".into();
+        network["Attachable"] = true.into();
+    }
+    network
 }
 
 /// `/networks/prune`: the names of those that are gone.

@@ -50,6 +50,10 @@ impl Engine for Nothing {
         unasked()
     }
 
+    async fn prepare_network(&self, _: &str) -> Result<Option<String>, EngineError> {
+        unasked()
+    }
+
     async fn logs(&self, _: LogSubscription) -> Result<LogStream, EngineError> {
         unasked()
     }

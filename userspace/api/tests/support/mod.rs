@@ -43,6 +43,8 @@ pub(crate) struct State {
     /// What the next request for logs gives.
     pub(crate) logs: Vec<Result<LogMessage, EngineError>>,
     pub(crate) log_request: Option<LogSubscription>,
+    /// The cluster's networks that containers can be on, by what they are asked for as: what the engine calls them.
+    pub(crate) prepared: std::collections::BTreeMap<String, String>,
     directory: Option<TempDir>,
 }
 
@@ -270,6 +272,11 @@ impl Engine for TestEngine {
         });
         removed.await.unwrap();
         Ok(())
+    }
+
+    async fn prepare_network(&self, name: &str) -> Result<Option<String>, EngineError> {
+        self.called(format!("prepare_network {name}"));
+        Ok(self.state().prepared.get(name).cloned())
     }
 
     async fn logs(&self, what: LogSubscription) -> Result<LogStream, EngineError> {

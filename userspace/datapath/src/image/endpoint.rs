@@ -158,7 +158,9 @@ impl Indexed<'_> {
         if let Some(ResolverPorts { udp, tcp }) = facts.resolver {
             (namespace.dns_udp_port, namespace.dns_tcp_port) = (udp.to_be(), tcp.to_be());
         }
-        image.netns.insert(facts.netns_cookie, namespace);
+        if facts.netns_cookie != 0 {
+            image.netns.insert(facts.netns_cookie, namespace);
+        }
         Ok(())
     }
 }

@@ -106,6 +106,7 @@ pub(crate) fn service(number: u32, tasks: &[(u32, TaskState)], published: bool) 
             let attached = AttachmentPlan {
                 task: key.task.clone(),
                 netns: key.task.to_string(),
+                handover: false,
                 interface: "eth0".to_owned(),
                 addresses: vec![format!("{address}/8").parse().unwrap()],
                 gateways: Vec::new(),

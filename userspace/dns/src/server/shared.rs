@@ -5,7 +5,7 @@ use crate::cache::Cache;
 use crate::counters::CounterBlock;
 use crate::kernel::{Budget, Kernel};
 use crate::resolv_conf::DNS_PORT;
-use crate::upstream::Servers;
+use crate::upstream::{EngineResolver, Servers};
 use crate::zone::Zone;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -40,9 +40,15 @@ struct ServerNumbers {
 impl ServerNumbers {
     fn take(&mut self, addresses: Vec<SocketAddr>) -> Arc<Servers> {
         self.next = self.next.wrapping_add(1);
+        Arc::new(Servers::at(self.next, addresses))
+    }
+
+    fn engine(&mut self, engine: EngineResolver) -> Arc<Servers> {
+        self.next = self.next.wrapping_add(1);
         Arc::new(Servers {
             number: self.next,
-            addresses,
+            addresses: Vec::new(),
+            engine: Some(Arc::new(engine)),
         })
     }
 }
@@ -51,6 +57,8 @@ impl ServerNumbers {
 #[derive(Debug)]
 pub(crate) struct Asker {
     pub(crate) id: AskerId,
+    /// Where it is served, by UDP and TCP.
+    pub(crate) ports: [u16; 2],
     view: RwLock<Arc<AskerView>>,
     pub(crate) udp: UdpSocket,
     /// How many of its questions wait for upstream servers.
@@ -68,9 +76,10 @@ pub(crate) struct AskerView {
 }
 
 impl Asker {
-    pub(crate) fn new(id: AskerId, view: AskerView, udp: UdpSocket) -> Self {
+    pub(crate) fn new(id: AskerId, ports: [u16; 2], view: AskerView, udp: UdpSocket) -> Self {
         Self {
             id,
+            ports,
             view: RwLock::new(Arc::new(view)),
             udp,
             under_way: Arc::default(),
@@ -137,10 +146,15 @@ impl Shared {
         }
     }
 
-    /// Askers with the same servers of their own share what these said.
-    pub(crate) fn view_of(&self, info: AskerInfo) -> AskerView {
+    /// Askers with the same servers of their own share what these said. `ports` are those that the asker is served at, by
+    /// UDP and TCP.
+    pub(crate) fn view_of(&self, info: AskerInfo, ports: [u16; 2]) -> AskerView {
         let own = match &info.outside {
             Outside::Closed | Outside::Node => None,
+            Outside::Engine(netns) => Some(self.numbers().engine(EngineResolver {
+                netns: netns.clone(),
+                own: ports,
+            })),
             Outside::Servers(addresses) => {
                 let mut numbers = self.numbers();
                 numbers.of_askers.retain(|_, servers| servers.strong_count() > 0);
@@ -171,7 +185,7 @@ impl Shared {
                     .unwrap_or_else(PoisonError::into_inner)
                     .clone(),
             ),
-            Outside::Servers(_) => view.own.clone(),
+            Outside::Servers(_) | Outside::Engine(_) => view.own.clone(),
         }
     }
 }
@@ -235,7 +249,8 @@ mod tests {
         let info = AskerInfo::new([], Outside::Node);
         Asker::new(
             AskerId(id),
-            shared.view_of(info),
+            [0; 2],
+            shared.view_of(info, [0; 2]),
             UdpSocket::bind("127.0.0.1:0").unwrap(),
         )
     }
@@ -266,7 +281,7 @@ mod tests {
     fn equal_lists_of_servers_share_what_they_said() {
         let shared = Shared::new();
         let own = |last: u8| Outside::Servers(vec![IpAddr::from([192, 0, 2, last])]);
-        let view = |outside| shared.view_of(AskerInfo::new([], outside));
+        let view = |outside| shared.view_of(AskerInfo::new([], outside), [0; 2]);
         let number = |view: &AskerView| shared.servers_of(view).map(|servers| servers.number);
         let (one, same, other) = (view(own(1)), view(own(1)), view(own(2)));
         let (node, closed) = (view(Outside::Node), view(Outside::Closed));

@@ -1,12 +1,11 @@
 //! One question to upstream servers: the sockets and the clock round [`accept`].
 
-use super::{Accepted, Sent, Stored, accept};
+use super::way::Way;
+use super::{Accepted, Sent, Servers, Stored, accept};
 use crate::wire::{Edns, OWN_UDP_SIZE, encode_query};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -42,11 +41,12 @@ pub(crate) struct Asked {
 }
 
 /// Asks all servers at once; the first answer or denial counts. Nothing where none has one in time.
-pub(super) async fn exchange(servers: &[SocketAddr], asked: &Asked, patience: Patience) -> Option<Stored> {
+pub(super) async fn exchange(servers: &Servers, asked: &Asked, patience: Patience) -> Option<Stored> {
     let mut running = JoinSet::new();
-    for server in servers {
-        let (server, asked) = (*server, asked.clone());
-        running.spawn(async move { ask(server, &asked, patience.retry).await });
+    let engine = servers.engine.clone().map(Way::Engine);
+    for way in servers.addresses.iter().copied().map(Way::Server).chain(engine) {
+        let asked = asked.clone();
+        running.spawn(async move { ask(&way, &asked, patience.retry).await });
     }
     let first = async {
         while let Some(ended) = running.join_next().await {
@@ -65,17 +65,17 @@ pub(super) async fn exchange(servers: &[SocketAddr], asked: &Asked, patience: Pa
 
 /// Asks one server until it answers: with EDNS, then without where it does not understand; over TCP where the answer
 /// is too long for UDP.
-async fn ask(server: SocketAddr, asked: &Asked, retry: Duration) -> io::Result<Option<Stored>> {
+async fn ask(way: &Way, asked: &Asked, retry: Duration) -> io::Result<Option<Stored>> {
     let mut edns = Some(Edns {
         size: OWN_UDP_SIZE,
         dnssec_ok: asked.dnssec_ok,
     });
     loop {
         let (sent, message) = question(asked, edns)?;
-        match over_udp(server, &sent, &message, retry).await? {
+        match over_udp(way, &sent, &message, retry).await? {
             Accepted::Answer(stored) => return Ok(Some(stored)),
             Accepted::Truncated => {
-                return Ok(match over_tcp(server, &sent, &message).await? {
+                return Ok(match over_tcp(way, &sent, &message).await? {
                     Accepted::Answer(stored) => Some(stored),
                     Accepted::Truncated | Accepted::NotUnderstood | Accepted::Failed | Accepted::NotOurs => {
                         None
@@ -103,15 +103,8 @@ fn question(asked: &Asked, edns: Option<Edns>) -> io::Result<(Sent, Vec<u8>)> {
 }
 
 /// Asks again and again, from one random port, until something comes that is an answer, or too much that is none.
-async fn over_udp(server: SocketAddr, sent: &Sent, message: &[u8], retry: Duration) -> io::Result<Accepted> {
-    let any: SocketAddr = if server.is_ipv4() {
-        (Ipv4Addr::UNSPECIFIED, 0).into()
-    } else {
-        (Ipv6Addr::UNSPECIFIED, 0).into()
-    };
-    let socket = UdpSocket::bind(any).await?;
-    // The kernel then takes datagrams of this server only, and says when nobody listens there.
-    socket.connect(server).await?;
+async fn over_udp(way: &Way, sent: &Sent, message: &[u8], retry: Duration) -> io::Result<Accepted> {
+    let socket = way.udp().await?;
     // Servers that send more than was asked for are read as well.
     let mut buffer = vec![0; 4096];
     let mut stray = 0;
@@ -136,8 +129,8 @@ async fn over_udp(server: SocketAddr, sent: &Sent, message: &[u8], retry: Durati
     }
 }
 
-async fn over_tcp(server: SocketAddr, sent: &Sent, message: &[u8]) -> io::Result<Accepted> {
-    let mut stream = TcpStream::connect(server).await?;
+async fn over_tcp(way: &Way, sent: &Sent, message: &[u8]) -> io::Result<Accepted> {
+    let mut stream = way.tcp().await?;
     stream.set_nodelay(true)?;
     let length = u16::try_from(message.len()).map_err(io::Error::other)?;
     let mut framed = length.to_be_bytes().to_vec();

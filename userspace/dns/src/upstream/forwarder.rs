@@ -88,16 +88,18 @@ impl Forwarder {
     /// Asks for everybody who waits.
     async fn lead(self: Arc<Self>, ask: Ask) {
         self.shared.counters.exchanges.add(1);
-        let outcome = exchange(&ask.servers.addresses, &ask.asked, self.patience)
+        let outcome = exchange(&ask.servers, &ask.asked, self.patience)
             .await
             .map(Arc::new);
         let now = Instant::now();
-        {
+        if outcome.is_none() {
+            self.shared.counters.exchanges_failed.add(1);
+        }
+        if ask.servers.engine.is_none() {
             let mut cache = self.shared.cache.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(stored) = &outcome {
                 cache.insert(&ask.key, stored.clone(), now);
             } else {
-                self.shared.counters.exchanges_failed.add(1);
                 cache.insert_failure(&ask.key, now);
             }
         }

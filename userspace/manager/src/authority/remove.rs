@@ -1,10 +1,11 @@
 //! Nodes that are removed, and whose certificates count no more.
 
 use super::private::{PrivateError, removed, set_removed};
+use crate::attachments::is_attachment;
 use essaim_ca::{RENEWAL_GRACE, Timestamp};
 use essaim_objects::{Cluster, NodeId, NodeState, Reachability};
 use essaim_orchestrator::{Member, RoleError, may_leave};
-use essaim_store::{Transaction, View};
+use essaim_store::{MAX_CHANGES, Transaction, View};
 
 /// Why a node is not removed; nothing is done. The texts are Docker's.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,11 @@ pub fn remove_node(
     set_removed(&mut cluster, &list);
     let mut transaction = Transaction::new();
     transaction.update(cluster).remove(node.clone());
+    // Nobody else would: a new node knows nothing of them.
+    let attachments = view.tasks_on_node(id).filter(|task| is_attachment(task));
+    for task in attachments.take(MAX_CHANGES - transaction.changes.len()) {
+        transaction.remove(task.clone());
+    }
     Ok(transaction)
 }
 

@@ -1,8 +1,9 @@
 //! The next catalog out of the one before: only the services that something happened to are made anew.
 
-use super::{assembled, catalog_of, names_of, networks, nodes, service};
+use super::{assembled, attachment, catalog_of, names_of, networks, nodes, service};
+use crate::attachments::is_attachment;
 use essaim_model::{Catalog, Service, ServiceName};
-use essaim_objects::ServiceId;
+use essaim_objects::{ServiceId, TaskId};
 use essaim_store::{Event, Object, View};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ pub struct Touched {
     services: BTreeSet<ServiceId>,
     /// The names that such services have or had.
     names: BTreeSet<String>,
+    /// Containers that are not the cluster's.
+    attachments: BTreeSet<TaskId>,
 }
 
 impl Touched {
@@ -45,6 +48,7 @@ impl Touched {
                 self.services.insert(service.id);
                 self.names.insert(service.spec.name().to_owned());
             }
+            Object::Task(task) if is_attachment(task) => drop(self.attachments.insert(task.id)),
             Object::Task(task) => self.services.extend(task.service_id),
             // Nodes are looked at in any case.
             Object::Node(_) | Object::Secret(_) | Object::Config(_) => {}
@@ -76,6 +80,14 @@ pub fn catalog_after(before: &Catalog, touched: &Touched, view: &View) -> Catalo
         .iter()
         .filter_map(|name| ServiceName::new(name).ok());
     let mut changed: BTreeMap<ServiceName, Option<Service>> = gone.map(|name| (name, None)).collect();
+    for id in &touched.attachments {
+        let made = view
+            .task(*id)
+            .and_then(|task| attachment(view, task, &networks, &known));
+        if let Ok(name) = ServiceName::new(id.as_str()) {
+            changed.insert(name, made);
+        }
+    }
     for id in &touched.services {
         let Some(found) = view.service(*id) else { continue };
         if let Some(made) = service(view, found, &networks, &known) {

@@ -195,6 +195,9 @@ pub struct Task {
     pub container: Option<ContainerId>,
     /// The folder of its control group (version 2). Once a process was in it and none is left, the task is gone.
     pub cgroup: Option<String>,
+    /// The node's container engine moves its interfaces into its namespace, which comes into being later, and sets
+    /// their names, addresses and routes there.
+    pub handover: bool,
     /// Its endpoints, in the order of its interfaces (the default route's always comes first).
     pub endpoints: Vec<Endpoint>,
 }
@@ -211,6 +214,7 @@ impl Task {
             hostname: None,
             container: None,
             cgroup: None,
+            handover: false,
             endpoints: Vec::new(),
         }
     }

@@ -248,6 +248,7 @@ fn write_task(out: &mut String, task: &Task) -> fmt::Result {
         hostname,
         container,
         cgroup,
+        handover,
         endpoints,
     } = task;
     // The namespace is the one string that may hold anything; the crate knows how to quote it.
@@ -274,6 +275,9 @@ fn write_task(out: &mut String, task: &Task) -> fmt::Result {
     }
     if let Some(cgroup) = cgroup {
         writeln!(out, "cgroup = {}", toml::Value::String(cgroup.clone()))?;
+    }
+    if *handover {
+        writeln!(out, "handover = true")?;
     }
     for Endpoint {
         network,

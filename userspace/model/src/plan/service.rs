@@ -373,6 +373,7 @@ fn attachment_plan(
     Ok(AttachmentPlan {
         task: task.id.clone(),
         netns: task.netns.clone(),
+        handover: task.handover,
         interface: format!("eth{index}"),
         addresses,
         gateways,

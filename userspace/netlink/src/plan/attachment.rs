@@ -5,7 +5,7 @@ use super::node::foreign;
 use super::{Planner, is_made_by, link_in, overlay_mtu, task_routes};
 use crate::observed::{LinkKind, ObservedLink, ObservedNetns, Route};
 use crate::op::{LinkAction, LinkSettings, Place, VethPeer};
-use crate::ownership::{attachment_alias, attachment_link};
+use crate::ownership::{attachment_alias, attachment_link, handover_link};
 use crate::{LinkProblem, NetlinkError, sysctl};
 use essaim_abi::MacAddr;
 use essaim_model::{AttachmentKey, AttachmentPlan};
@@ -15,10 +15,20 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The loopback interface, which a new namespace has, turned off.
 const LOOPBACK: &str = "lo";
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
     pub(super) fn attachment(&mut self, key: &AttachmentKey, attachment: &AttachmentPlan) {
         let name = attachment_link(&self.desired.cluster.node, key);
         self.attachment_routes(key, attachment, &name);
+        if attachment.handover {
+            if let Err(source) = self.handover(key, attachment, &name) {
+                self.plan.problems.push(LinkProblem::Attachment {
+                    attachment: key.clone(),
+                    source,
+                });
+                self.give_up_routes(key);
+            }
+            return;
+        }
         // A namespace that is missing was reported when it was looked for.
         let Some(task) = self.observed.tasks.get(key) else {
             let present = &self.observed.node.routes;
@@ -50,21 +60,9 @@ impl Planner<'_> {
         task: &ObservedNetns,
     ) -> Result<(), NetlinkError> {
         let node_side = Place::NodeSide(key.clone());
-        let alias = attachment_alias(&self.desired.cluster.node, key);
-        let mtu = attachment.mtu.unwrap_or_else(|| {
-            overlay_mtu(
-                &self.desired.cluster,
-                &self.observed.uplinks,
-                attachment.encrypted,
-            )
-        });
-        let mut near = self.node_link(name);
+        let mtu = self.attachment_mtu(attachment);
+        let mut near = self.own_veth(key, name)?;
         let mut far = link_in(task, &attachment.interface).filter(|far| !self.goes_with_a_removed_link(far));
-        if let Some(link) = near
-            && !(link.kind == LinkKind::Veth && is_made_by(&self.desired.cluster.node, link))
-        {
-            return Err(foreign(name, link, &format!("a veth with the alias {alias}")));
-        }
         if !are_one_pair(near, far) {
             if let Some(link) = far {
                 let interface = format!("{} in netns {}", attachment.interface, attachment.netns);
@@ -74,10 +72,75 @@ impl Planner<'_> {
                 self.delete(&node_side, name);
             }
             (near, far) = (None, None);
-            self.push(&node_side, create(attachment, name, mtu));
+            let peer = VethPeer {
+                link: attachment.interface.clone(),
+                mac: attachment.mac,
+                netns: Some(attachment.netns.clone()),
+            };
+            self.push(&node_side, create(name, mtu, peer));
         }
+        self.near_side(key, attachment, name, near, mtu);
+        self.task_side(key, attachment, task, far, mtu);
+        Ok(())
+    }
+
+    /// The other end is the container engine's: it is made in the node's namespace, under a name of its own, and not
+    /// looked at again.
+    fn handover(
+        &mut self,
+        key: &AttachmentKey,
+        attachment: &AttachmentPlan,
+        name: &str,
+    ) -> Result<(), NetlinkError> {
+        let mtu = self.attachment_mtu(attachment);
+        let near = self.own_veth(key, name)?;
+        if near.is_none() {
+            let peer = VethPeer {
+                link: handover_link(&self.desired.cluster.node, key),
+                mac: attachment.mac,
+                netns: None,
+            };
+            self.push(&Place::NodeSide(key.clone()), create(name, mtu, peer));
+        }
+        self.near_side(key, attachment, name, near, mtu);
+        Ok(())
+    }
+
+    fn attachment_mtu(&self, attachment: &AttachmentPlan) -> u32 {
+        attachment.mtu.unwrap_or_else(|| {
+            overlay_mtu(
+                &self.desired.cluster,
+                &self.observed.uplinks,
+                attachment.encrypted,
+            )
+        })
+    }
+
+    /// The node's side of an endpoint, where it is there.
+    fn own_veth(&self, key: &AttachmentKey, name: &str) -> Result<Option<&'a ObservedLink>, NetlinkError> {
+        let near = self.node_link(name);
+        match near
+            .filter(|link| !(link.kind == LinkKind::Veth && is_made_by(&self.desired.cluster.node, link)))
+        {
+            Some(link) => {
+                let alias = attachment_alias(&self.desired.cluster.node, key);
+                Err(foreign(name, link, &format!("a veth with the alias {alias}")))
+            }
+            None => Ok(near),
+        }
+    }
+
+    fn near_side(
+        &mut self,
+        key: &AttachmentKey,
+        attachment: &AttachmentPlan,
+        name: &str,
+        near: Option<&ObservedLink>,
+        mtu: u32,
+    ) {
+        let node_side = Place::NodeSide(key.clone());
         let mut wanted = self.node_side(name, MacAddr::GATEWAY, mtu);
-        wanted.alias = Some(alias);
+        wanted.alias = Some(attachment_alias(&self.desired.cluster.node, key));
         self.settle(&node_side, &wanted, &self.observed.node, near);
         let neighbours: BTreeMap<_, _> = attachment
             .addresses
@@ -85,8 +148,6 @@ impl Planner<'_> {
             .map(|address| (address.addr(), attachment.mac))
             .collect();
         self.neighbours(&node_side, name, near, &neighbours);
-        self.task_side(key, attachment, task, far, mtu);
-        Ok(())
     }
 
     fn task_side(
@@ -169,16 +230,12 @@ impl Planner<'_> {
     }
 }
 
-fn create(attachment: &AttachmentPlan, name: &str, mtu: u32) -> LinkAction {
+fn create(name: &str, mtu: u32, peer: VethPeer) -> LinkAction {
     LinkAction::CreateVeth {
         link: name.to_owned(),
         mac: MacAddr::GATEWAY,
         mtu,
-        peer: VethPeer {
-            link: attachment.interface.clone(),
-            mac: attachment.mac,
-            netns: Some(attachment.netns.clone()),
-        },
+        peer,
     }
 }
 

@@ -178,6 +178,7 @@ fn attachment(number: usize, netns: String) -> AttachmentPlan {
     AttachmentPlan {
         task: key(number).task,
         netns,
+        handover: false,
         interface: "eth0".to_owned(),
         addresses: vec![
             net(&format!("10.1.0.{number}/24")),

@@ -1,7 +1,7 @@
 //! What a node is to run, with the secrets and configs that its tasks use and no others.
 
 use crate::Cluster;
-use essaim_objects::{NodeId, Task, TaskState};
+use essaim_objects::{NodeId, Runtime, Task, TaskState};
 use essaim_protocol::{Assignment, AssignmentId, Assignments, Basis};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -73,6 +73,8 @@ fn assignments_of<C: Cluster>(node: NodeId, cluster: &C) -> BTreeMap<AssignmentI
     for task in cluster
         .tasks_on_node(node)
         .filter(|task| task.status.state >= TaskState::Assigned)
+        // The node has those of itself.
+        .filter(|task| task.spec.runtime != Some(Runtime::Attachment))
     {
         all.insert(AssignmentId::Task(task.id), Assignment::Task(task.clone()));
         let container = task

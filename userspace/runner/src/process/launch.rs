@@ -3,7 +3,7 @@
 use super::prepare::etc_mounts;
 use super::{Inner, Task, blocking, locked};
 use crate::protocol::{Launch, Launched, receive, send_launch};
-use crate::{NetworkNamespace, ProcessSpec, RunnerError, StartRecord, TaskState, netns, record};
+use crate::{NetworkNamespace, ProcessSpec, RunnerError, StartRecord, TaskState, record};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::process::{Command, Stdio};
@@ -65,7 +65,7 @@ impl Inner {
             cgroup_parent: self.config.cgroup_parent.clone(),
             netns: match &spec.network {
                 NetworkNamespace::Host => None,
-                NetworkNamespace::Create(name) => Some(netns::path(name)),
+                NetworkNamespace::Create(name) => Some(essaim_netlink::netns_path(name)),
                 NetworkNamespace::Existing(path) => Some(path.clone()),
             },
             etc: etc_mounts(&spec, task),

@@ -2,7 +2,7 @@
 
 use super::{Inner, Task, blocking, locked, tell};
 use crate::dirs::TaskDir;
-use crate::{NetworkNamespace, ProcessSpec, RunnerError, TaskState, netns, record, sys};
+use crate::{NetworkNamespace, ProcessSpec, RunnerError, TaskState, record, sys};
 use essaim_model::TaskId;
 use nix::poll::{PollTimeout, poll};
 use std::fs;
@@ -59,7 +59,7 @@ pub(super) fn unmake(
     end_shim(dir)?;
     group.remove()?;
     if let Some(NetworkNamespace::Create(name)) = network {
-        netns::remove(name)?;
+        essaim_netlink::remove_netns(name)?;
     }
     remove_dir(dir)
 }

@@ -11,7 +11,7 @@ use essaim_protocol::{
     ToNode,
 };
 use essaim_runner::{ProcessRunner, ProcessRunnerConfig, Runner as _, ShimProgram};
-use essaim_worker::{Describe, NodeRunner, Notice, Word, WorkerOptions, run_worker, stop_all};
+use essaim_worker::{Describe, LeaderLink, NodeRunner, Notice, Word, WorkerOptions, run_worker, stop_all};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,6 +107,7 @@ impl Machine {
             runner: Arc::clone(&runner),
             events,
             dataplane: Arc::clone(&self.dataplane),
+            leader: LeaderLink::default(),
         };
         let (tell, notices) = mpsc::channel(100);
         let (stop, stopped) = oneshot::channel::<()>();

@@ -5,7 +5,7 @@ use essaim_ca::{LiveIdentity, Role};
 use essaim_objects::{Task, TaskId, TaskState};
 use essaim_protocol::{Assignment, Basis, CatalogUpdate, GossipKey, PART, ToNode, encode, parts};
 use essaim_rpc::Code;
-use essaim_worker::{Dataplane as _, Describe, Notice, Word, WorkerOptions, run_worker};
+use essaim_worker::{Dataplane as _, Describe, LeaderLink, Notice, Word, WorkerOptions, run_worker};
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
@@ -53,6 +53,7 @@ impl Machine {
             runner: Arc::clone(&self.runner),
             events,
             dataplane: Arc::clone(&self.dataplane),
+            leader: LeaderLink::default(),
         };
         let (tell, notices) = mpsc::channel(100);
         let (stop, stopped) = oneshot::channel::<()>();

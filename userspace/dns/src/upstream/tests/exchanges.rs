@@ -104,7 +104,7 @@ fn answered_by(stored: Option<Stored>) -> Option<u8> {
 
 async fn ask(servers: &[&Fake]) -> Option<u8> {
     let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
-    answered_by(exchange(&addresses, &asked(), PATIENCE).await)
+    answered_by(exchange(&Servers::at(1, addresses), &asked(), PATIENCE).await)
 }
 
 #[tokio::test]
@@ -183,7 +183,11 @@ async fn a_server_that_is_not_there_is_known_at_once() {
         .local_addr()
         .unwrap();
     let start = Instant::now();
-    assert!(exchange(&[free], &asked(), PATIENCE).await.is_none());
+    assert!(
+        exchange(&Servers::at(1, vec![free]), &asked(), PATIENCE)
+            .await
+            .is_none()
+    );
     assert!(start.elapsed() < PATIENCE.deadline / 2);
 }
 
@@ -237,10 +241,7 @@ async fn equal_questions_at_once_are_asked_once_and_then_known() {
     let slow = Fake::start(|question, _| vec![(Duration::from_millis(50), answer(question, 1))]).await;
     let shared = Arc::new(Shared::new());
     let forwarder = Arc::new(Forwarder::new(shared.clone(), PATIENCE));
-    let servers = Arc::new(Servers {
-        number: 1,
-        addresses: vec![slow.address],
-    });
+    let servers = Arc::new(Servers::at(1, vec![slow.address]));
     let ask = |name: &str| {
         let message = query(name, RecordType::A).to_vec().unwrap();
         let ask = Ask::new(&Query::parse(&message).unwrap(), &servers);
@@ -263,10 +264,7 @@ async fn a_failure_is_remembered_for_a_moment() {
     let broken = Fake::start(|question, _| at_once(failure(question, ResponseCode::ServFail))).await;
     let shared = Arc::new(Shared::new());
     let forwarder = Arc::new(Forwarder::new(shared.clone(), PATIENCE));
-    let servers = Arc::new(Servers {
-        number: 1,
-        addresses: vec![broken.address],
-    });
+    let servers = Arc::new(Servers::at(1, vec![broken.address]));
     for _ in 0..3 {
         let message = query("www.example.org", RecordType::A).to_vec().unwrap();
         let ask = Ask::new(&Query::parse(&message).unwrap(), &servers);

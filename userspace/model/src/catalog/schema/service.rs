@@ -181,6 +181,7 @@ fn task(reader: &mut Reader, of: Table<'_>) -> Option<Task> {
             "hostname",
             "container",
             "cgroup",
+            "handover",
             "endpoints",
         ],
     );
@@ -195,6 +196,7 @@ fn task(reader: &mut Reader, of: Table<'_>) -> Option<Task> {
     let hostname = of.optional(reader, "hostname", name);
     let container = of.optional(reader, "container", name);
     let cgroup = of.optional(reader, "cgroup", folder);
+    let handover = of.optional(reader, "handover", boolean).unwrap_or(false);
     let endpoints = of.tables(reader, "endpoints", endpoint);
     if !of.is_whole("endpoints", endpoints.len()) {
         reader.broken.extend(of.text("id").map(str::to_owned));
@@ -208,6 +210,7 @@ fn task(reader: &mut Reader, of: Table<'_>) -> Option<Task> {
         hostname,
         container,
         cgroup,
+        handover,
         endpoints,
     })
 }

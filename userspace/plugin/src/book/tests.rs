@@ -1,0 +1,178 @@
+use super::*;
+use proptest::prelude::*;
+
+fn task(bits: u128) -> TaskId {
+    TaskId::from_bits(bits)
+}
+
+fn network(bits: u128) -> NetworkId {
+    NetworkId::from_bits(bits)
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn endpoint(id: &str) -> Endpoint {
+    Endpoint {
+        id: id.to_owned(),
+        network: format!("shadow of {id}"),
+    }
+}
+
+/// A book with a lease of one address, placed at an endpoint.
+fn placed(book: &mut Book, bits: u128, on: u128, address: &str, id: &str) {
+    let address = net(address);
+    book.ask(task(bits), network(on), None);
+    book.take(task(bits), vec![address]);
+    assert_eq!(book.tell(task(bits), address.trunc()), Some(address));
+    assert_eq!(book.place(endpoint(id), &[address.addr()]), Ok(task(bits)));
+}
+
+#[test]
+fn endpoints_of_one_sandbox_are_one_container_under_the_first_ones_task() {
+    let mut book = Book::default();
+    placed(&mut book, 1, 7, "10.1.0.5/24", "a");
+    placed(&mut book, 2, 8, "10.2.0.5/24", "b");
+    placed(&mut book, 3, 7, "10.1.0.6/24", "c");
+    assert_eq!(book.join("b", "/ns/x"), Ok(task(2)));
+    assert_eq!(book.join("a", "/ns/x"), Ok(task(2)));
+    assert_eq!(book.join("c", "/ns/y"), Ok(task(3)));
+    assert!(book.name("a", "cafe", vec!["web".to_owned()]));
+    assert!(!book.name("a", "cafe", vec!["web".to_owned()]));
+
+    let said = book.said().containers;
+    let ids: Vec<_> = said
+        .iter()
+        .map(|container| (container.task, container.is_joined))
+        .collect();
+    assert_eq!(ids, [(task(2), true), (task(3), true)]);
+    assert_eq!(said[0].container.as_deref(), Some("cafe"));
+    let networks: Vec<_> = said[0].networks.iter().map(|place| place.network).collect();
+    assert_eq!(
+        networks,
+        [network(8), network(7)],
+        "in the order of the interfaces"
+    );
+    assert_eq!(said[0].networks[1].names, ["web"]);
+
+    // The first goes: the container stays what it was.
+    assert_eq!(book.leave("b"), None);
+    let said = book.said().containers;
+    assert_eq!(said[0].task, task(2));
+    assert_eq!(said[0].networks.len(), 1);
+    assert_eq!(book.leave("a"), Some(task(2)));
+    assert_eq!(book.leave("a"), None, "it has left");
+}
+
+#[test]
+fn a_lease_ends_with_its_last_address() {
+    let mut book = Book::default();
+    let both = vec![net("10.1.0.5/24"), net("fd00:1::5/64")];
+    book.ask(task(1), network(7), None);
+    book.take(task(1), both);
+    assert_eq!(
+        book.half_told(network(7), net("fd00:1::/64")),
+        None,
+        "nothing is told"
+    );
+    book.tell(task(1), net("10.1.0.0/24"));
+    assert!(book.is_half_told(network(7)));
+    assert_eq!(book.half_told(network(7), net("10.1.0.0/24")), None);
+    assert_eq!(book.half_told(network(8), net("fd00:1::/64")), None);
+    assert_eq!(book.half_told(network(7), net("fd00:1::/64")), Some(task(1)));
+    book.tell(task(1), net("fd00:1::/64"));
+    assert!(!book.is_half_told(network(7)));
+    book.give_back(network(8), ip("10.1.0.5"));
+    book.give_back(network(7), ip("10.1.0.5"));
+    book.give_back(network(7), ip("10.1.0.5"));
+    assert_eq!(book.leases.len(), 1);
+    book.give_back(network(7), ip("fd00:1::5"));
+    assert_eq!(book, Book::default());
+}
+
+#[test]
+fn what_was_not_handed_out_is_refused_by_name() {
+    let mut book = Book::default();
+    placed(&mut book, 1, 7, "10.1.0.5/24", "a");
+    placed(&mut book, 2, 7, "10.1.0.6/24", "b");
+    let refused = [
+        (book.place(endpoint("c"), &[ip("10.1.0.9")]), "address 10.1.0.9"),
+        (
+            book.place(endpoint("c"), &[ip("10.1.0.5"), ip("10.1.0.6")]),
+            "addresses 10.1.0.5 and 10.1.0.6 were handed out to two",
+        ),
+        (book.place(endpoint("c"), &[]), "endpoint c"),
+        (book.join("c", "/ns/x"), "endpoint c is not known"),
+    ];
+    for (found, says) in refused {
+        let error = found.unwrap_err().to_string();
+        assert!(error.starts_with(says), "{error}");
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Run(u8, u8),
+    Leave(u8),
+    Release(u8),
+}
+
+proptest! {
+    /// Whatever comes and goes: the managers are told of each address once, under the network that it is of, and a book
+    /// that was written down and read is the same.
+    #[test]
+    fn every_address_is_said_once(steps in prop::collection::vec(prop_oneof![
+        (0_u8..6, 0_u8..4).prop_map(|(at, sandbox)| Step::Run(at, sandbox)),
+        (0_u8..6).prop_map(Step::Leave),
+        (0_u8..6).prop_map(Step::Release),
+    ], 0..40)) {
+        let mut book = Book::default();
+        let mut leases = 0;
+        for step in steps {
+            match step {
+                Step::Run(at, sandbox) => {
+                    let (address, id) = (format!("10.{}.0.{at}/24", at % 2), format!("e{at}"));
+                    if book.leases.values().any(|lease| lease.addresses == [net(&address)]) {
+                        continue;
+                    }
+                    leases += 1;
+                    placed(&mut book, leases, u128::from(at % 2), &address, &id);
+                    book.join(&id, &format!("/ns/{sandbox}")).unwrap();
+                }
+                Step::Leave(at) => drop(book.leave(&format!("e{at}"))),
+                Step::Release(at) => {
+                    book.leave(&format!("e{at}"));
+                    book.remove_endpoint(&format!("e{at}"));
+                    book.give_back(network(u128::from(at % 2)), ip(&format!("10.{}.0.{at}", at % 2)));
+                }
+            }
+            let said = book.said();
+            let mut addresses: Vec<_> = said
+                .containers
+                .iter()
+                .flat_map(|container| &container.networks)
+                .flat_map(|place| place.addresses.iter().map(move |address| (place.network, *address)))
+                .collect();
+            addresses.sort_unstable();
+            let before = addresses.len();
+            addresses.dedup();
+            prop_assert_eq!(addresses.len(), before, "an address is said twice: {:?}", said);
+            let mut tasks: Vec<_> = said.containers.iter().map(|container| container.task).collect();
+            tasks.sort_unstable();
+            tasks.dedup();
+            prop_assert_eq!(tasks.len(), said.containers.len(), "a task is said twice: {:?}", said);
+            let joined = book.leases.values().filter(|lease| lease.joined.is_some());
+            for lease in joined {
+                let is_said = lease.addresses.iter().all(|own| addresses.contains(&(lease.network, own.addr())));
+                prop_assert!(is_said, "{:?} is not in {:?}", lease, said);
+            }
+            let written = serde_json::to_string(&book).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Book>(&written).unwrap(), book.clone());
+        }
+    }
+}
