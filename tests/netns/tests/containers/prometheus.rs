@@ -68,7 +68,8 @@ fn prometheus_finds_services_tasks_and_nodes() -> anyhow::Result<()> {
     let ids: BTreeSet<String> = web.iter().map(|task| task.id.clone()).collect();
     eventually(SOON, "it has found the tasks, and where they are", || {
         let tasks = found(&stage, "tasks", "__meta_dockerswarm_task_id")?;
-        ensure!(tasks == ids, "{tasks:?}, expected {ids:?}");
+        // Beside those that run stand those that did not come up at the first try.
+        ensure!(ids.is_subset(&tasks), "{tasks:?}, expected {ids:?}");
         let addresses = found(&stage, "tasks", "__address__")?;
         for address in web.iter().flat_map(|task| &task.addresses) {
             let is_it = |found: &String| found.starts_with(&format!("{address}:"));
