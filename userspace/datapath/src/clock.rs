@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 /// The rates that kernels are built with (`CONFIG_HZ`).
 const RATES: [u32; 4] = [100, 250, 300, 1000];
-/// Long enough to tell 250 from 300.
-const SPAN_MS: u8 = 60;
+/// For how long ticks are counted, in milliseconds: long enough to tell 250 from 300. On a virtual machine that had to wait
+/// for its processor ticks come late and many at once; then a longer count is made.
+const SPANS_MS: [u16; 3] = [60, 240, 960];
 /// How far a count may be off because its ends fall between ticks.
-const OFF_BY: u32 = 2;
+const OFF_BY: u128 = 2;
+/// One more for so many microseconds, in which 250 and 300 come to differ by more than twice as much.
+const ONE_MORE: u128 = 50_000;
 
 /// The low 32 bits of jiffies.
 ///
@@ -33,17 +36,29 @@ pub(crate) fn jiffies(programs: &Programs) -> Result<u32, DatapathError> {
 pub(crate) fn tick_rate(programs: &Programs) -> Result<u32, DatapathError> {
     // The first run warms up what would otherwise be counted.
     jiffies(programs)?;
-    let (start, first) = (Instant::now(), jiffies(programs)?);
-    while start.elapsed() < Duration::from_millis(u64::from(SPAN_MS)) {
-        // An interruption only shortens one of the waits.
-        let _interrupted = poll(&mut [], PollTimeout::from(SPAN_MS));
+    let mut counted = (0, Duration::ZERO);
+    for span in SPANS_MS {
+        counted = count(programs, span)?;
+        if let Some(rate) = rate(counted.0, counted.1) {
+            return Ok(rate);
+        }
     }
-    let ticks = jiffies(programs)?.wrapping_sub(first);
-    let elapsed = start.elapsed();
-    rate(ticks, elapsed).ok_or(DatapathError::TickRate {
+    let (ticks, elapsed) = counted;
+    Err(DatapathError::TickRate {
         ticks,
         micros: elapsed.as_micros(),
     })
+}
+
+/// Ticks in so many milliseconds or a little more, and how long that was.
+fn count(programs: &Programs, span: u16) -> Result<(u32, Duration), DatapathError> {
+    let (start, first) = (Instant::now(), jiffies(programs)?);
+    while start.elapsed() < Duration::from_millis(u64::from(span)) {
+        // An interruption only shortens one of the waits.
+        let _interrupted = poll(&mut [], PollTimeout::from(span));
+    }
+    let ticks = jiffies(programs)?.wrapping_sub(first);
+    Ok((ticks, start.elapsed()))
 }
 
 /// The rate that a count is nearest to.
@@ -53,7 +68,7 @@ fn rate(ticks: u32, elapsed: Duration) -> Option<u32> {
     RATES
         .into_iter()
         .min_by_key(|rate| off(*rate))
-        .filter(|rate| off(*rate) <= u128::from(OFF_BY))
+        .filter(|rate| off(*rate) <= OFF_BY.max(elapsed.as_micros() / ONE_MORE))
 }
 
 #[cfg(test)]
@@ -76,5 +91,12 @@ mod tests {
         }
         assert_eq!(rate_of(75, 75), Some(1000));
         assert_eq!(rate_of(40, 60), None);
+        // Seen on an emulated machine of 250 ticks a second: six came at once.
+        assert_eq!(rate(22, Duration::from_micros(64_375)), None);
+        assert_eq!((rate_of(66, 240), rate_of(246, 960)), (None, Some(250)));
+        assert_eq!(
+            (rate_of(240 + 24, 960), rate_of(288 - 19, 960)),
+            (None, Some(300))
+        );
     }
 }
