@@ -65,7 +65,7 @@ impl Cluster {
     /// # Errors
     /// When it cannot be started; a command that fails is told in [`Ran::status`].
     pub fn exec(&self, at: &str, argv: &[&str]) -> anyhow::Result<Ran> {
-        let limit = patience(LIMIT).as_secs().to_string();
+        let limit = patience(LIMIT)?.as_secs().to_string();
         let mut command = self.command(at, &[&["timeout", "--kill-after=1", &limit], argv].concat())?;
         let output = command
             .stdin(Stdio::null())
@@ -84,7 +84,7 @@ impl Cluster {
     /// # Errors
     /// When curl fails, or the answer is not a 2xx.
     pub fn curl(&self, at: &str, url: &str) -> anyhow::Result<String> {
-        let limit = patience(REQUEST).as_secs().to_string();
+        let limit = patience(REQUEST)?.as_secs().to_string();
         self.exec(
             at,
             &["curl", "-gsSf", "--noproxy", "*", "--max-time", &limit, url],

@@ -2,7 +2,6 @@
 
 use anyhow::Context as _;
 use std::env;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How many times as slow this machine is as those that deadlines are made for: an emulated one says so.
@@ -13,13 +12,10 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// A deadline of a machine as fast as most, as one of this machine.
 ///
-/// # Panics
-/// Where `ESSAIM_LAB_SLOWNESS` is set and no whole number from 1 to 1000.
-pub fn patience(deadline: Duration) -> Duration {
-    static FACTOR: OnceLock<u32> = OnceLock::new();
-    let factor = FACTOR
-        .get_or_init(|| factor(env::var(SLOWNESS).ok().as_deref()).unwrap_or_else(|why| panic!("{why}")));
-    deadline * *factor
+/// # Errors
+/// When `ESSAIM_LAB_SLOWNESS` is set and no whole number from 1 to 1000.
+pub fn patience(deadline: Duration) -> anyhow::Result<Duration> {
+    Ok(deadline * factor(env::var(SLOWNESS).ok().as_deref())?)
 }
 
 fn factor(said: Option<&str>) -> anyhow::Result<u32> {
@@ -37,7 +33,7 @@ pub fn eventually<T>(
     what: &str,
     mut condition: impl FnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let (start, deadline) = (Instant::now(), patience(deadline));
+    let (start, deadline) = (Instant::now(), patience(deadline)?);
     loop {
         match condition() {
             Ok(found) => return Ok(found),
