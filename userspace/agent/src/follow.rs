@@ -48,17 +48,6 @@ pub enum CatalogRefused {
         /// The nodes that it has.
         known: String,
     },
-    /// It asks for what this build cannot do.
-    #[error(
-        "{}: network {network} is encrypted, and this build has no IPsec; nothing of the catalog was applied; remove `encrypted` from the network",
-        path.display()
-    )]
-    Encrypted {
-        /// The file.
-        path: PathBuf,
-        /// The network.
-        network: String,
-    },
     /// It cannot be planned.
     #[error("{}: no plan for node {node}", path.display())]
     Plan {
@@ -253,13 +242,6 @@ impl Follower {
                 path: path.to_owned(),
                 node: self.node.clone(),
                 known,
-            });
-        }
-        if let Some(network) = catalog.networks.iter().find(|network| network.encrypted) {
-            let network = network.name.to_string();
-            return Err(CatalogRefused::Encrypted {
-                path: path.to_owned(),
-                network,
             });
         }
         let liveness = self.liveness(&catalog);

@@ -185,11 +185,6 @@ pub(crate) async fn create(engine: &impl Engine, request: &Request) -> Answer {
     let replica = replica(engine)?;
     let spec = NetworkSpec::from(asked);
     checked(spec.check())?;
-    if spec.option("encrypted").is_some_and(|value| value != "false") {
-        return Err(EngineError::not_implemented(format_args!(
-            "Options: network {name} is to be encrypted, and this build has no IPsec; leave out --opt encrypted"
-        )));
-    }
     let id = NetworkId::from_bits(random_bits()?);
     change(&replica, |view| {
         if view.network_by_name(&name).is_some() {

@@ -274,6 +274,19 @@ impl Plane {
         found.map(|network| network.name.clone())
     }
 
+    /// Whether the kernel can encrypt, where a task's networks ask for it; else why not.
+    async fn check_encryption(&self, task: &ModelTaskId) -> Result<(), String> {
+        let Some(network) = self.encrypted_network(task) else {
+            return Ok(());
+        };
+        let why = match tokio::task::spawn_blocking(require_esp).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => chain(&error),
+            Err(error) => error.to_string(),
+        };
+        Err(format!("network {network} is encrypted: {why}"))
+    }
+
     /// Waits until a container's end of a link lies ready for its engine, and the node's end works.
     pub(crate) async fn handed_over(&self, task: TaskId, address: IpAddr) -> Result<Link, String> {
         let Some(id) = named(task) else {
@@ -290,12 +303,13 @@ impl Plane {
                 sleep(LOOK).await;
             }
         };
-        timeout(ATTACH, found).await.map_err(|_| {
+        let link = timeout(ATTACH, found).await.map_err(|_| {
             format!(
                 "its link was not there within {} s; see essaim status and essaim verify on the node",
                 ATTACH.as_secs()
             )
-        })
+        })?;
+        self.check_encryption(&id).await.map(|()| link)
     }
 
     /// The link of a task's endpoint that has this address, as the catalog has it.
@@ -362,17 +376,9 @@ impl Dataplane for Plane {
             );
             return Err(AttachError { reason });
         }
-        if let Some(network) = self.encrypted_network(&id) {
-            let found = tokio::task::spawn_blocking(require_esp).await;
-            let reason = match found {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) => chain(&error),
-                Err(error) => error.to_string(),
-            };
-            let reason = format!("network {network} is encrypted: {reason}");
-            return Err(AttachError { reason });
-        }
-        Ok(())
+        self.check_encryption(&id)
+            .await
+            .map_err(|reason| AttachError { reason })
     }
 
     fn resolv_conf(&self, task: TaskId) -> PathBuf {

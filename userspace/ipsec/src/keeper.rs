@@ -14,7 +14,8 @@ const LINGER: Duration = Duration::from_secs(5);
 /// How many generations may come while an inbound association waits for its sender to be seen with another. Too few: who
 /// was away for long is not understood when it returns, until it has heard.
 const PATIENCE: u64 = 4;
-/// How many replaced associations of one sender are kept at most: as many as an agent that restarts again and again leaves.
+/// How many replaced associations from, or to, one peer are kept at most: as many as an agent that restarts again and again
+/// leaves.
 const MOST_REPLACED: usize = 32;
 
 /// The version of IP that a policy is about.
@@ -421,7 +422,7 @@ impl Keeper {
                 *until = replaced.since.max(*until);
             }
         }
-        let mut of_sender: BTreeMap<IpAddr, Vec<(bool, Instant, SaId)>> = BTreeMap::new();
+        let mut of_peer: BTreeMap<IpAddr, Vec<(bool, Instant, SaId)>> = BTreeMap::new();
         for (id, found) in observed.sas.iter().filter(|(id, _)| !needed.contains(id)) {
             let outbound = id.source == wanted.vtep && peers.contains(&id.destination);
             let is_inbound = id.destination == wanted.vtep && peers.contains(&id.source);
@@ -444,16 +445,20 @@ impl Keeper {
                 } else {
                     let due = left + LINGER;
                     plan.again = Some(plan.again.map_or(due, |again| again.min(due)));
+                    if outbound {
+                        let order = (found.packets > 0, replaced.since, *id);
+                        of_peer.entry(id.destination).or_default().push(order);
+                    }
                 }
             } else if newest.0 >= replaced.newest.0.saturating_add(PATIENCE) {
                 plan.ops.push(Op::RemoveSa(*id));
             } else {
                 // One that was never used is the least loss.
                 let order = (found.packets > 0, replaced.since, *id);
-                of_sender.entry(id.source).or_default().push(order);
+                of_peer.entry(id.source).or_default().push(order);
             }
         }
-        for replaced in of_sender.values_mut() {
+        for replaced in of_peer.values_mut() {
             replaced.sort_unstable();
             let surplus = replaced.len().saturating_sub(MOST_REPLACED);
             plan.ops

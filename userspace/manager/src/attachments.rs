@@ -23,8 +23,6 @@ pub(crate) enum NotAttached {
     NoNetwork { network: String },
     #[error("network {network} not manually attachable")]
     NotAttachable { network: String },
-    #[error("network {network} is encrypted, and this build has no IPsec; use one that is not")]
-    Encrypted { network: String },
     #[error("address {address} is not in a subnet of network {network}; choose one of {subnets}")]
     Outside {
         address: IpAddr,
@@ -206,16 +204,13 @@ fn usable<'a>(
         let network = asked.network.to_string();
         return Err(NotAttached::NoNetwork { network });
     };
-    let name = || network.name().to_owned();
     let is_open = network.spec.attachable == Some(true)
         && !network.is_ingress()
         && network.spec.config_only != Some(true);
     // What has been let in stays.
     if !is_open && !has_place(view, node, network.id) {
-        return Err(NotAttached::NotAttachable { network: name() });
-    }
-    if network.option("encrypted").is_some_and(|value| value != "false") {
-        return Err(NotAttached::Encrypted { network: name() });
+        let network = network.name().to_owned();
+        return Err(NotAttached::NotAttachable { network });
     }
     Ok(network)
 }

@@ -172,9 +172,7 @@ fn networks(view: &View) -> BTreeMap<NetworkId, (NetworkName, Option<Network>)> 
         if network.is_ingress() {
             return Some((NetworkName::ingress(), None));
         }
-        // This build has no IPsec, and what is to be encrypted never travels in clear.
-        let is_encrypted = network.option("encrypted").is_some_and(|value| value != "false");
-        if subnets.is_empty() || is_encrypted {
+        if subnets.is_empty() {
             return None;
         }
         let name = NetworkName::new(network.name()).or_else(|_| NetworkName::new(network.id.as_str()));
@@ -184,7 +182,7 @@ fn networks(view: &View) -> BTreeMap<NetworkId, (NetworkName, Option<Network>)> 
             gateways: subnets.iter().filter_map(|subnet| subnet.gateway).collect(),
             subnets: subnets.iter().map(|subnet| subnet.net).collect(),
             internal: network.spec.internal == Some(true),
-            encrypted: false,
+            encrypted: network.option("encrypted").is_some_and(|value| value != "false"),
             mtu: mtu(network),
         };
         Some((own.name.clone(), Some(own)))

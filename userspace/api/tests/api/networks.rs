@@ -104,11 +104,6 @@ async fn what_makes_no_network_is_refused() {
             "plugin \"bridge\" not found",
         ),
         (of("x", json!({"Scope": "local"})), 400, "Scope is \"local\""),
-        (
-            of("x", json!({"Options": {"encrypted": ""}})),
-            501,
-            "this build has no IPsec",
-        ),
         (of("", json!({})), 400, "Name is \"\""),
         (of("x", json!({"Ingress": true})), 409, "ingress network"),
         (

@@ -323,11 +323,7 @@ fn sets_that_ran_at_once_are_remembered_newest_first() {
 fn what_no_data_plane_can_use_is_left_out() {
     let mut lab = Lab::new();
     lab.create::<objects::Node>(13, json!({"Status": {"State": "unknown"}}));
-    lab.create::<objects::Network>(
-        4,
-        json!({"Spec": {"Name": "safe", "DriverConfiguration": {"Name": "overlay", "Options": {"encrypted": ""}}}}),
-    );
-    lab.service(21, "web", &[3, 4], &json!([]));
+    lab.service(21, "web", &[3], &json!([]));
     lab.task(31, 21, 13, objects::TaskState::Running);
     lab.task(32, 21, 11, objects::TaskState::Running);
     let catalog = lab.catalog();
@@ -336,6 +332,26 @@ fn what_no_data_plane_can_use_is_left_out() {
         panic!("{:?}", catalog.services[0].tasks)
     };
     assert_eq!((task.id.to_string(), task.endpoints.len()), (id(32), 1));
+}
+
+#[test]
+fn a_network_is_encrypted_where_its_options_say_so() {
+    let mut lab = Lab::new();
+    for (bits, name, options) in [
+        (4, "safe", json!({"encrypted": ""})),
+        (5, "sure", json!({"encrypted": "true"})),
+        (6, "open", json!({"encrypted": "false"})),
+    ] {
+        let driver = json!({"Name": "overlay", "Options": options});
+        lab.create::<objects::Network>(
+            bits,
+            json!({"Spec": {"Name": name, "DriverConfiguration": driver}}),
+        );
+    }
+    let catalog = lab.catalog();
+    let encrypted = catalog.networks.iter().filter(|network| network.encrypted);
+    let names: Vec<_> = encrypted.map(|network| network.name.as_str()).collect();
+    assert_eq!(names, ["safe", "sure"]);
 }
 
 /// Something that happens to the store, with what it happens to.
