@@ -35,7 +35,6 @@ pub(crate) struct Shadow {
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     pub(crate) id: String,
-    pub(crate) name: String,
     /// The cluster's network that it stands for, where it does for any.
     pub(crate) of: Option<String>,
 }
@@ -90,7 +89,6 @@ impl DockerEngine {
         });
         Ok(found.await?.map(|found| Found {
             id: found.id.unwrap_or_default(),
-            name: found.name.unwrap_or_default(),
             of: found
                 .driver
                 .filter(|driver| driver == DRIVER)
