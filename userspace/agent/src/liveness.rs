@@ -87,23 +87,18 @@ impl Agent {
             return false;
         };
         let is_wanted = plan.catalog.networks.iter().any(|network| network.encrypted);
-        let wanted = match &mut self.members {
-            Some(members) => {
-                let view = members.view();
-                ipsec::wanted(
-                    &plan.catalog,
-                    &desired.cluster,
-                    members.data_keys().clone(),
-                    &view,
-                )
-            }
-            None => {
-                if is_wanted {
-                    round.noted(&IpsecError::NoGossip);
-                }
-                None
-            }
-        };
+        let wanted = self.members.as_mut().and_then(|members| {
+            let view = members.view();
+            ipsec::wanted(
+                &plan.catalog,
+                &desired.cluster,
+                members.data_keys().clone(),
+                &view,
+            )
+        });
+        if is_wanted && self.members.is_none() {
+            round.noted(&IpsecError::NoGossip);
+        }
         self.ipsec.keep(wanted.as_ref(), &self.links, round)
     }
 

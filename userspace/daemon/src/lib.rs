@@ -183,5 +183,5 @@ async fn serve_plugin(options: &DaemonOptions, plugin: &Plugin<PluginHost>) {
             "the node's Docker Engine finds no plugin: its containers cannot be on the cluster's networks"
         ),
     }
-    pending().await
+    pending::<()>().await;
 }

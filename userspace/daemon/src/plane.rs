@@ -189,7 +189,7 @@ impl Plane {
                 absence: options.absence,
             }),
         };
-        let ended = run_agent(agent, Source::Managers(orders)).await;
+        let ended = Box::pin(run_agent(agent, Source::Managers(orders))).await;
         ended.map_err(|error| chain(&error))
     }
 

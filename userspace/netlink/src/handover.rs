@@ -35,7 +35,7 @@ pub(crate) fn name_namespaces(session: &mut Session, desired: &DesiredState) -> 
                 }
             }
             None => {
-                tracing::debug!(task = %attachment.task, link, "the container's namespace has no process")
+                tracing::debug!(task = %attachment.task, link, "the container's namespace has no process");
             }
         }
     }

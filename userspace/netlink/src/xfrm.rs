@@ -88,7 +88,7 @@ impl Xfrm {
         let mut observed = Observed::default();
         for message in self
             .session
-            .dump("list security associations", message::all_sas())?
+            .dump("list security associations", &message::all_sas())?
         {
             if let XfrmMessage::AddSa(found) = message
                 && let Some(found) = message::observed_sa(&found)
@@ -98,7 +98,7 @@ impl Xfrm {
         }
         for message in self
             .session
-            .dump("list security policies", message::all_policies())?
+            .dump("list security policies", &message::all_policies())?
         {
             if let XfrmMessage::AddPolicy(found) = message {
                 match message::observed_policy(&found) {

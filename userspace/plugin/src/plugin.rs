@@ -110,7 +110,9 @@ impl<H: Host> Plugin<H> {
                 () = self.inner.host.next_session() => {}
                 () = self.inner.stale.notified() => {}
             }
-            while let Err(why) = self.tell(&*self.inner.book.lock().await).await {
+            loop {
+                let told = self.tell(&*self.inner.book.lock().await).await;
+                let Err(why) = told else { break };
                 tracing::warn!(
                     why,
                     "the managers do not know which containers are on the cluster's networks"
@@ -240,7 +242,7 @@ impl<H: Host> Plugin<H> {
             "/IpamDriver.GetDefaultAddressSpaces" => {
                 Ok(json!({ "LocalDefaultAddressSpace": SPACE, "GlobalDefaultAddressSpace": SPACE }))
             }
-            "/IpamDriver.RequestPool" => read(body).and_then(request_pool),
+            "/IpamDriver.RequestPool" => read(body).and_then(|asked| request_pool(&asked)),
             "/IpamDriver.RequestAddress" => match read(body) {
                 Ok(asked) => self.request_address(asked).await,
                 Err(why) => Err(why),
@@ -249,7 +251,7 @@ impl<H: Host> Plugin<H> {
                 Ok(asked) => self.release_address(asked).await,
                 Err(why) => Err(why),
             },
-            "/NetworkDriver.CreateNetwork" => read(body).and_then(create_network),
+            "/NetworkDriver.CreateNetwork" => read(body).and_then(|asked| create_network(&asked)),
             "/NetworkDriver.CreateEndpoint" => match read(body) {
                 Ok(asked) => self.create_endpoint(asked).await,
                 Err(why) => Err(why),
@@ -420,9 +422,9 @@ impl<H: Host> Plugin<H> {
             }
             (task, own.ok_or("the endpoint has no address")?)
         };
-        self.inner.host.runs(task);
         match self.inner.host.link(task, own).await {
             Ok(link) => {
+                self.inner.host.runs(task);
                 tokio::spawn(self.clone().look(asked.network, asked.endpoint));
                 Ok(joined(&link.name, link.is_internal))
             }
@@ -481,7 +483,7 @@ fn pool(text: &str) -> Result<PoolId, String> {
     PoolId::parse(text).ok_or_else(|| format!("PoolID is {text:?}, expected NETWORK/SUBNET"))
 }
 
-fn request_pool(asked: RequestPool) -> Result<Value, String> {
+fn request_pool(asked: &RequestPool) -> Result<Value, String> {
     let network = asked
         .options
         .as_ref()
@@ -499,7 +501,7 @@ fn pool_of(text: &str) -> Result<(), String> {
     pool(text).map(drop)
 }
 
-fn create_network(asked: CreateNetwork) -> Result<Value, String> {
+fn create_network(asked: &CreateNetwork) -> Result<Value, String> {
     let mut pools = asked.v4.iter().flatten();
     if pools.all(|pool| pool.space == SPACE) {
         Ok(json!({}))

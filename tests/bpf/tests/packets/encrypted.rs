@@ -363,7 +363,7 @@ fn a_dry_run_tells_the_way_of_an_encrypted_packet() {
     node.configure(|config| config.trace_mark = 77);
     let (input, _) = to_peer("10.1.0.22");
     let ran = node.run(&marked(input, 77));
-    assert_eq!((ran.verdict, ran.mark), (REDIRECT, IPSEC_MARK | 77));
+    assert_eq!((ran.verdict, ran.mark), (REDIRECT, IPSEC_MARK | 0x4d));
     assert_eq!(ran.ipsec, BTreeMap::new(), "a dry run counts nothing");
     assert!(ran.events.iter().all(|event| event.trace_mark == 77) && !ran.events.is_empty());
     let ran = node.run(&marked(

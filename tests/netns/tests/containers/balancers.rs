@@ -1,9 +1,10 @@
-//! HAProxy and nginx (Debian's): as balancers outside of the cluster, and as containers in it.
+//! `HAProxy` and nginx (Debian's): as balancers outside of the cluster, and as containers in it.
 
 use crate::stage::{NODES, SOON, Stage};
 use anyhow::ensure;
 use essaim_lab::{Family, Running, eventually};
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 
 /// nginx as a task: it says who it is, and whom it sees: plainly at port 80, and by the PROXY protocol at 81.
@@ -14,7 +15,7 @@ const NGINX: &str = "user root;\ndaemon off;\npid /tmp/nginx.pid;\nerror_log std
     server { listen 80; location / { return 200 \"$hostname $remote_addr\\n\"; } }\n\
     server { listen 81 proxy_protocol; location / { return 200 \"$hostname $proxy_protocol_addr\\n\"; } }\n}\n";
 
-/// HAProxy as a task, in front of every task of `web`, which it finds by their name.
+/// `HAProxy` as a task, in front of every task of `web`, which it finds by their name.
 const HAPROXY: &str = "global\n  log stderr local0 warning\n\
     defaults\n  mode tcp\n  timeout connect 2s\n  timeout client 10s\n  timeout server 10s\n\
     resolvers tasks\n  nameserver own 127.0.0.11:53\n  hold valid 1s\n\
@@ -86,7 +87,10 @@ fn haproxy(stage: &Stage, listen: u16, port: u16, options: &str) -> anyhow::Resu
     );
     for node in NODES {
         let address = stage.lab.address(node, Family::V4)?;
-        config += &format!("  server {node} {address}:{port} check inter 200ms {options}\n");
+        writeln!(
+            config,
+            "  server {node} {address}:{port} check inter 200ms {options}"
+        )?;
     }
     let file = stage.lab.state_dir("n1").join(format!("haproxy-{listen}"));
     fs::write(&file, config)?;
@@ -98,7 +102,7 @@ fn haproxy(stage: &Stage, listen: u16, port: u16, options: &str) -> anyhow::Resu
 fn nginx(stage: &Stage, listen: u16, port: u16) -> anyhow::Result<Running> {
     let mut nodes = String::new();
     for node in NODES {
-        nodes += &format!("server {}:{port}; ", stage.lab.address(node, Family::V4)?);
+        write!(nodes, "server {}:{port}; ", stage.lab.address(node, Family::V4)?)?;
     }
     let folder = stage.lab.state_dir("n1").join("nginx");
     fs::create_dir_all(&folder)?;

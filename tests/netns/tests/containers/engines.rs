@@ -144,7 +144,7 @@ fn tasks_outlive_an_engine_with_live_restore() -> anyhow::Result<()> {
     stage.engine("n2")?.kill()?;
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)?;
     stage.engine("n2")?.start()?;
-    let last = replaced(&stage, there, 2)?;
+    replaced(&stage, there, 2)?;
     stage.verified()?;
     stage.operate(&["service", "rm", "web"])?;
     stage.has_just(&[])

@@ -60,7 +60,9 @@ pub(crate) fn networks(own: Vec<Value>, engine: Value) -> Vec<Value> {
     };
     for network in engine {
         let shown = of_the_cluster(network);
-        if all.iter().all(|own| own["Id"] != shown["Id"]) {
+        // One that stands for a network of the cluster's is listed as that already, where this node is a manager.
+        let is_listed = shown["Id"].is_string() && all.iter().any(|own| own["Id"] == shown["Id"]);
+        if !is_listed {
             all.push(shown);
         }
     }
@@ -127,6 +129,29 @@ mod tests {
         ]});
         assert_eq!(version(own.clone(), engine), expected);
         assert_eq!(version(own.clone(), json!({"Version": "1.0"})), own);
+    }
+
+    #[test]
+    fn what_stands_for_a_network_of_the_clusters_is_listed_as_that_and_once() {
+        let of = |id: &str| json!({"essaim.network": id});
+        let shadow =
+            json!({"Name": "app", "Id": "f00", "Driver": "essaim", "Scope": "local", "Options": of("n1")});
+        let own = json!({"Name": "app", "Id": "n1", "Driver": "overlay", "Scope": "swarm"});
+        assert_eq!(networks(vec![own.clone()], json!([shadow])), [own]);
+        let on_a_worker = networks(Vec::new(), json!([shadow]));
+        let [shown] = &on_a_worker[..] else {
+            panic!("{on_a_worker:?}")
+        };
+        for (member, expected) in [
+            ("Id", "n1"),
+            ("Driver", "overlay"),
+            ("Scope", "swarm"),
+            ("Name", "app"),
+        ] {
+            assert_eq!(shown[member], expected, "{member}");
+        }
+        let other = json!({"Name": "app", "Id": "f01", "Driver": "bridge", "Options": of("n1")});
+        assert_eq!(networks(Vec::new(), json!([other])), [other]);
     }
 
     #[test]

@@ -127,11 +127,11 @@ async fn what_makes_no_network_is_refused() {
     client
         .post("/networks/back/connect", &json!({"Container": "c"}))
         .await
-        .fails(501, "containers cannot be connected");
+        .fails(404, "network back not found");
     client
         .post("/networks/back/disconnect", &json!({"Container": "c"}))
         .await
-        .fails(501, "containers cannot be");
+        .fails(404, "network back not found");
     client
         .delete("/networks/host")
         .await

@@ -664,14 +664,66 @@ async fn networks_are_the_clusters_and_the_engines() {
             .status,
         200
     );
+    // Of the cluster's only those that containers can be on.
     client
         .post("/networks/plan/connect", &json!({"Container": "x"}))
         .await
-        .fails(501, "networks of the cluster");
+        .fails(404, "network plan not found");
+    let names = [("wide", "own"), ("w1d", "own")].map(|(asked, own)| (asked.to_owned(), own.to_owned()));
+    server.engine.state().prepared.extend(names);
+    engine.asked();
+    let connected = client
+        .post("/networks/wide/connect", &json!({"Container": "x"}))
+        .await;
+    assert_eq!(
+        (connected.status, engine.asked()),
+        (200, vec!["POST /networks/own/connect HTTP/1.1".to_owned()])
+    );
     let pruned = client.post("/networks/prune", &json!({})).await.ok();
     let mut pruned: Vec<_> = pruned["NetworksDeleted"].as_array().unwrap().iter().collect();
     pruned.sort_by_key(|name| name.as_str());
     assert_eq!(pruned, ["own", "plan", "wide"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_goes_to_what_the_engine_has_for_the_clusters_network() {
+    let engine = FakeEngine::start(|mut asked: Asked| async move {
+        let length = asked.head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.parse::<usize>().unwrap())
+        });
+        let mut body = vec![0; length.unwrap_or_default()];
+        asked.stream.read_exact(&mut body).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        asked.answer(201, &json!({"Id": "c1", "Asked": body})).await;
+    });
+    let server = server(&engine).await;
+    server
+        .engine
+        .state()
+        .prepared
+        .insert("w1d".to_owned(), "wide".to_owned());
+    let mut client = server.client().await;
+    let of = |mode: &str, endpoint: &str| {
+        json!({
+            "Image": "w1d", "HostConfig": {"NetworkMode": mode},
+            "NetworkingConfig": {"EndpointsConfig": {endpoint: {"Aliases": ["w1d"]}}},
+        })
+    };
+    for (asked, expected) in [
+        (of("w1d", "w1d"), of("wide", "wide")),
+        (of("bridge", "w1d"), of("bridge", "wide")),
+        (of("own", "own"), of("own", "own")),
+    ] {
+        let answer = client.post("/containers/create?name=a", &asked).await;
+        assert_eq!((answer.status, &answer.json()["Asked"]), (201, &expected));
+        let lines = engine.asked();
+        assert!(
+            lines.contains(&"POST /containers/create?name=a HTTP/1.1".to_owned()),
+            "{lines:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UdpSocket};
 
 /// How long a connection to the engine's resolver may take to be made.
 const CONNECT: Duration = Duration::from_secs(1);
-/// A listening socket in `/proc/net/tcp` (`TCP_LISTEN` of include/net/tcp_states.h), and an unconnected one in
+/// A listening socket in `/proc/net/tcp` (`TCP_LISTEN` of `include/net/tcp_states.h`), and an unconnected one in
 /// `/proc/net/udp` (`TCP_CLOSE`).
 const LISTENS: [&str; 2] = ["0A", "07"];
 
@@ -101,7 +101,7 @@ impl EngineResolver {
     }
 }
 
-/// The port of 127.0.0.11 that somebody else listens at, of a table of the kernel's (Documentation/networking/proc_net_tcp.rst).
+/// The port of 127.0.0.11 that somebody else listens at, of a table of the kernel's (`Documentation/networking/proc_net_tcp.rst`).
 fn port(table: &str, own: u16) -> io::Result<u16> {
     let text = fs::read_to_string(table)?;
     let missing = || {

@@ -252,30 +252,32 @@ fn write_record(out: &mut Vec<u8>, record: &Record) {
             out.push(fact_tag::CATALOG_APPLIED);
             write_number(out, *revision);
         }
-        Fact::Ipsec { salt, held } => match held {
-            Some((oldest, newest)) => {
-                out.push(fact_tag::IPSEC);
-                out.extend_from_slice(&salt.0);
-                write_number(out, oldest.0);
-                write_number(out, newest.0);
-            }
-            None => {
-                out.push(fact_tag::NO_IPSEC);
-                out.extend_from_slice(&salt.0);
-            }
-        },
-        Fact::Hears { peer, salts } => match salts {
-            Some((theirs, own)) => {
-                out.push(fact_tag::HEARS);
-                write_text(out, peer.as_str());
-                out.extend_from_slice(&theirs.0);
-                out.extend_from_slice(&own.0);
-            }
-            None => {
-                out.push(fact_tag::HEARS_NOT);
-                write_text(out, peer.as_str());
-            }
-        },
+        Fact::Ipsec {
+            salt,
+            held: Some((oldest, newest)),
+        } => {
+            out.push(fact_tag::IPSEC);
+            out.extend_from_slice(&salt.0);
+            write_number(out, oldest.0);
+            write_number(out, newest.0);
+        }
+        Fact::Ipsec { salt, held: None } => {
+            out.push(fact_tag::NO_IPSEC);
+            out.extend_from_slice(&salt.0);
+        }
+        Fact::Hears {
+            peer,
+            salts: Some((theirs, own)),
+        } => {
+            out.push(fact_tag::HEARS);
+            write_text(out, peer.as_str());
+            out.extend_from_slice(&theirs.0);
+            out.extend_from_slice(&own.0);
+        }
+        Fact::Hears { peer, salts: None } => {
+            out.push(fact_tag::HEARS_NOT);
+            write_text(out, peer.as_str());
+        }
         Fact::Interest { network, takes_part } => {
             out.push(if *takes_part {
                 fact_tag::INTEREST

@@ -177,7 +177,7 @@ impl World {
         for op in &plan.ops {
             match op {
                 Op::AddOutbound(sa) => {
-                    assert!(self.sent_with.insert(*sa.key.bytes()), "a key is sent with twice")
+                    assert!(self.sent_with.insert(*sa.key.bytes()), "a key is sent with twice");
                 }
                 Op::AddInbound(sa) => {
                     assert!(

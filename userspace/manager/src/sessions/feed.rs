@@ -2,6 +2,7 @@
 
 use super::CatalogOf;
 use crate::Touched;
+use crate::attachments::is_attachment;
 use bytes::Bytes;
 use essaim_model::{Catalog, CatalogDelta};
 use essaim_objects::{Node, Service, Task, TaskState};
@@ -281,6 +282,8 @@ fn task(task: &Task) -> impl PartialEq + '_ {
             .container_status
             .as_ref()
             .and_then(|it| it.container_id.as_ref()),
+        // Of a node's own container, which has no service, its names stand there.
+        is_attachment(task).then_some(&task.spec),
     )
 }
 
@@ -335,6 +338,20 @@ mod tests {
             });
         }
         held.unwrap()
+    }
+
+    #[test]
+    fn names_count_where_a_task_has_no_service() {
+        let named = |runtime: &str, name: &str| {
+            let networks = serde_json::json!([{"Target": "app", "Aliases": [name]}]);
+            let spec = serde_json::json!({"Runtime": runtime, "Networks": networks});
+            let spec = Arc::new(serde_json::from_value(spec).unwrap());
+            Object::from(Task::new(essaim_objects::TaskId::from_bits(1), None, spec))
+        };
+        for (runtime, expected) in [("attachment", true), ("container", false)] {
+            let [old, new] = ["old", "new"].map(|name| named(runtime, name));
+            assert_eq!(shows(&Event::Updated { old, new }), expected, "{runtime}");
+        }
     }
 
     #[test]

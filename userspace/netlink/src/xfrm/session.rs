@@ -58,7 +58,7 @@ impl XfrmSession {
     pub(super) fn dump(
         &mut self,
         what: &str,
-        message: XfrmMessage,
+        message: &XfrmMessage,
     ) -> Result<Vec<XfrmMessage>, NetlinkError> {
         let mut attempts = DUMP_ATTEMPTS;
         loop {

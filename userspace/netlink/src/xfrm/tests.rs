@@ -71,8 +71,8 @@ fn an_association_is_what_the_kernel_expects() {
             assert_eq!(window[20..24], 1024_u32.to_ne_bytes());
             let mark = is_inbound.then(|| IPSEC_MARK.to_ne_bytes().to_vec());
             assert_eq!(attribute(&bytes[224..], 29), mark, "XFRMA_SET_MARK");
-            let mask = is_inbound.then(|| IPSEC_MARK_MASK.to_ne_bytes().to_vec());
-            assert_eq!(attribute(&bytes[224..], 30), mask, "XFRMA_SET_MARK_MASK");
+            let bits = is_inbound.then(|| IPSEC_MARK_MASK.to_ne_bytes().to_vec());
+            assert_eq!(attribute(&bytes[224..], 30), bits, "XFRMA_SET_MARK_MASK");
             assert_eq!(observed_sa(&sa(&wanted, is_inbound)).unwrap().sa, wanted);
         }
     }
