@@ -7,7 +7,10 @@
 #![cfg_attr(
     target_arch = "bpf",
     feature(asm_experimental_arch, core_intrinsics),
-    allow(internal_features)
+    allow(
+        internal_features,
+        reason = "an optimisation barrier that the verifier needs has no other name"
+    )
 )]
 #![allow(
     clippy::inline_always,

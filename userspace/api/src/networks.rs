@@ -403,6 +403,8 @@ pub(crate) async fn connect(engine: &impl Engine, text: &str, request: &Request)
         Ok(None) => {}
         Err(why) => return Err((&why).into()),
     }
+    let reached = DockerEngine::of(engine).open(request).await.map(drop);
+    reached.map_err(|why| EngineError::from(&why))?;
     let Some(own) = engine.prepare_network(text).await? else {
         return Err(EngineError::not_found(format_args!("network {text} not found")));
     };

@@ -1,9 +1,9 @@
 //! Containers of the node's engine on networks of the cluster: the engine has a network for each, which is made first.
 
-use super::DockerEngine;
+use super::{DockerEngine, without};
+use crate::Engine;
 use crate::reply::Answer;
 use crate::request::Request;
-use crate::{Engine, EngineError};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -20,7 +20,13 @@ pub(crate) async fn create(engine: &impl Engine, mut request: Request) -> Answer
     // What is no object the engine refuses in its own words.
     if let Ok(mut asked) = serde_json::from_slice::<Value>(&request.body()) {
         let mut is_changed = false;
-        for name in networks(&asked) {
+        let named = networks(&asked);
+        if !named.is_empty() {
+            // Without an engine that is what there is to say.
+            let reached = DockerEngine::of(engine).open(&request).await.map(drop);
+            reached.map_err(|why| without(&request, &why))?;
+        }
+        for name in named {
             if let Some(own) = engine.prepare_network(&name).await?
                 && own != name
             {
@@ -33,7 +39,7 @@ pub(crate) async fn create(engine: &impl Engine, mut request: Request) -> Answer
         }
     }
     let relayed = DockerEngine::of(engine).relay(&request).await;
-    relayed.map_err(|why| EngineError::from(&why))
+    relayed.map_err(|why| without(&request, &why))
 }
 
 /// The networks that a container is to be on, by the names that the client has for them.

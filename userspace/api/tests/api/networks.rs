@@ -32,7 +32,7 @@ async fn a_network_is_shown_as_docker_shows_it() {
     client
         .get("/networks/back?scope=local")
         .await
-        .fails(404, "network back not found");
+        .fails(501, "this node has no Docker Engine");
     client
         .get("/networks/host?scope=swarm")
         .await
@@ -127,11 +127,11 @@ async fn what_makes_no_network_is_refused() {
     client
         .post("/networks/back/connect", &json!({"Container": "c"}))
         .await
-        .fails(404, "network back not found");
+        .fails(501, "this node has no Docker Engine");
     client
         .post("/networks/back/disconnect", &json!({"Container": "c"}))
         .await
-        .fails(404, "network back not found");
+        .fails(501, "this node has no Docker Engine");
     client
         .delete("/networks/host")
         .await
@@ -184,7 +184,7 @@ async fn a_network_in_use_stays() {
     client
         .delete("/networks/back")
         .await
-        .fails(404, "network back not found");
+        .fails(501, "this node has no Docker Engine");
     let mut published = service("published");
     published["EndpointSpec"] = json!({"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]});
     client.post("/services/create", &published).await.ok();
