@@ -32,7 +32,7 @@ async fn a_network_is_shown_as_docker_shows_it() {
     client
         .get("/networks/back?scope=local")
         .await
-        .fails(501, "this node has no Docker Engine");
+        .fails(404, "network back not found");
     client
         .get("/networks/host?scope=swarm")
         .await
@@ -184,7 +184,7 @@ async fn a_network_in_use_stays() {
     client
         .delete("/networks/back")
         .await
-        .fails(501, "this node has no Docker Engine");
+        .fails(404, "network back not found");
     let mut published = service("published");
     published["EndpointSpec"] = json!({"Ports": [{"TargetPort": 80, "PublishedPort": 8080}]});
     client.post("/services/create", &published).await.ok();
