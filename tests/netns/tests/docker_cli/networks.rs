@@ -206,6 +206,7 @@ fn networks_are_made_with_their_options_and_tasks_meet_on_them() {
     docker.ok("n1", "docker service rm web");
     docker.says("n1", "docker network rm N", "N");
     docker.refused("n1", "docker network rm N", "N");
+    docker.ok("n1", "docker network rm hidden");
     docker.says("n1", "docker network prune -f", "Deleted Networks:\nopen");
 }
 
