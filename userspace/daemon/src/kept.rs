@@ -6,6 +6,7 @@ use essaim_ipsec::{Generation, RING_KEY_LENGTH, Ring, RingKey};
 use essaim_objects::Data;
 use essaim_protocol::{DataKey, GossipKey};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -38,6 +39,28 @@ pub(crate) fn keys_file(data_dir: &Path) -> PathBuf {
 
 /// The keys as the managers gave them last; none where they never did.
 pub(crate) fn read_keys(path: &Path) -> Result<Option<KeyRing>, KeptError> {
+    read(path, |keys: Vec<Data>| {
+        let keys: Vec<_> = keys.into_iter().map(|key| GossipKey { key }).collect();
+        ring(&keys)
+    })
+}
+
+/// The file of the keys of encrypted networks. Only root may read it.
+pub(crate) fn data_keys_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("data-keys.json")
+}
+
+/// The keys of encrypted networks as the managers gave them last; none where they never did.
+pub(crate) fn read_data_keys(path: &Path) -> Result<Ring, KeptError> {
+    let kept = read(path, |keys: Vec<DataKey>| data_ring(&keys))?;
+    Ok(kept.unwrap_or_default())
+}
+
+/// What a file holds, and what that is made of it; none where there is no file.
+fn read<T: DeserializeOwned, R>(
+    path: &Path,
+    make: impl FnOnce(T) -> Option<R>,
+) -> Result<Option<R>, KeptError> {
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -50,38 +73,10 @@ pub(crate) fn read_keys(path: &Path) -> Result<Option<KeyRing>, KeptError> {
             });
         }
     };
-    let keys: Option<Vec<Data>> = serde_json::from_slice(&text).ok();
-    let keys = keys.map(|keys| keys.into_iter().map(|key| GossipKey { key }).collect::<Vec<_>>());
-    let ring = keys.and_then(|keys| ring(&keys));
-    ring.map(Some).ok_or_else(|| KeptError::Damaged {
+    let found = serde_json::from_slice(&text).ok().and_then(make);
+    found.map(Some).ok_or_else(|| KeptError::Damaged {
         path: path.to_owned(),
     })
-}
-
-/// The file of the keys of encrypted networks. Only root may read it.
-pub(crate) fn data_keys_file(data_dir: &Path) -> PathBuf {
-    data_dir.join("data-keys.json")
-}
-
-/// The keys of encrypted networks as the managers gave them last; none where they never did.
-pub(crate) fn read_data_keys(path: &Path) -> Result<Ring, KeptError> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ring::default()),
-        Err(source) => {
-            let path = path.to_owned();
-            return Err(KeptError::File {
-                doing: "read",
-                path,
-                source,
-            });
-        }
-    };
-    let keys: Option<Vec<DataKey>> = serde_json::from_slice(&text).ok();
-    keys.and_then(|keys| data_ring(&keys))
-        .ok_or_else(|| KeptError::Damaged {
-            path: path.to_owned(),
-        })
 }
 
 /// Keeps the keys of encrypted networks for the next start.

@@ -25,7 +25,7 @@ use essaim_protocol::{
 };
 use essaim_raft::{Role as RaftRole, Status};
 use essaim_rpc::{Admission, CallError, Caller, Code, Methods};
-use essaim_store::View;
+use essaim_store::{MAX_CHANGES, View};
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use std::fmt;
@@ -278,15 +278,15 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(message: &[u8]) -> Result<T, 
 /// Makes the store follow what a node says of its containers on the cluster's networks.
 async fn attach(replica: &Replica, node: NodeId, said: &Attachments) -> Result<AttachmentsHeld, CallError> {
     loop {
+        // A transaction holds only so much.
+        let mut is_whole = true;
         let follow = |view: &View| {
-            Ok::<_, std::convert::Infallible>(attachments::hold(view, node, said, Timestamp::now()))
+            let transaction = attachments::hold(view, node, said, Timestamp::now());
+            is_whole = transaction.changes.len() < MAX_CHANGES;
+            Ok::<_, std::convert::Infallible>(transaction)
         };
         let view = replica.update(follow).await.map_err(unavailable)?;
-        // A transaction holds only so much.
-        if attachments::hold(&view, node, said, Timestamp::now())
-            .changes
-            .is_empty()
-        {
+        if is_whole {
             return Ok(attachments::held(&view, node, said));
         }
     }

@@ -5,7 +5,8 @@
 //! stays (`IFLA_LINK_NETNSID`), and the namespaces of processes are compared by it (`RTM_GETNSID`).
 
 use crate::NetlinkError;
-use crate::netns_name::{hold_netns, netns_path};
+use crate::netns::netns_path;
+use crate::netns_name::hold_netns;
 use crate::ownership::attachment_link;
 use crate::plan::attachments;
 use crate::session::Session;

@@ -44,8 +44,8 @@ mod fixture;
 pub use changes::Changes;
 pub use error::{LinkProblem, NetlinkError, NetnsError};
 pub use firewall::{DockerUserRules, Family, MarkedRule, ObservedFirewall, Ruleset};
-pub use netns::{NAMED_NETNS, NetnsRef, in_netns, netns_cookie};
-pub use netns_name::{NetnsNameError, hold_netns, is_netns, netns_path, remove_netns};
+pub use netns::{NAMED_NETNS, NetnsRef, in_netns, netns_cookie, netns_path};
+pub use netns_name::{NetnsNameError, hold_netns, is_netns, remove_netns};
 pub use observed::{
     Certainty, LinkKind, ObservedLink, ObservedLinks, ObservedNeighbour, ObservedNetns, Route, VxlanSettings,
 };

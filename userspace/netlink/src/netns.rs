@@ -37,7 +37,7 @@ impl NetnsRef {
     /// # Errors
     /// It does not exist or cannot be opened.
     pub fn open(name_or_path: &str) -> Result<Self, NetnsError> {
-        let path = path_of(name_or_path);
+        let path = netns_path(name_or_path);
         match File::open(&path) {
             Ok(file) => Ok(Self { path, file }),
             Err(source) if source.kind() == io::ErrorKind::NotFound => Err(NetnsError::Missing { path }),
@@ -72,7 +72,8 @@ impl AsFd for NetnsRef {
     }
 }
 
-fn path_of(name_or_path: &str) -> PathBuf {
+/// The file of a namespace, by a name under `/run/netns` or by a path (anything with a `/`).
+pub fn netns_path(name_or_path: &str) -> PathBuf {
     if name_or_path.contains('/') {
         name_or_path.into()
     } else {
@@ -133,8 +134,8 @@ mod tests {
 
     #[test]
     fn a_name_lies_under_run_netns_and_a_path_is_taken_as_it_is() {
-        assert_eq!(path_of("web.1"), Path::new("/run/netns/web.1"));
-        assert_eq!(path_of("/proc/1/ns/net"), Path::new("/proc/1/ns/net"));
+        assert_eq!(netns_path("web.1"), Path::new("/run/netns/web.1"));
+        assert_eq!(netns_path("/proc/1/ns/net"), Path::new("/proc/1/ns/net"));
     }
 
     #[test]

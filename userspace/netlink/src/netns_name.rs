@@ -1,6 +1,6 @@
 //! Names of network namespaces in `/run/netns`, as `ip netns` keeps them.
 
-use crate::netns::NAMED_NETNS;
+use crate::netns::{NAMED_NETNS, netns_path};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::statfs::{FsType, statfs};
@@ -33,11 +33,6 @@ impl NetnsNameError {
             source: source.into(),
         }
     }
-}
-
-/// The file of a name.
-pub fn netns_path(name: &str) -> PathBuf {
-    Path::new(NAMED_NETNS).join(name)
 }
 
 /// Whether a namespace has this file.

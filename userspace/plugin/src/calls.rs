@@ -2,7 +2,7 @@
 //! needed is read (`docs/remote.md` and `docs/ipam.md` of libnetwork; `drivers/remote/api`, `ipams/remote/api`).
 
 use ipnet::IpNet;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
 
@@ -119,7 +119,7 @@ pub(crate) fn joined(link: &str, is_internal: bool) -> Value {
 }
 
 /// An identity of a pool that says all there is to know: the network's, and the subnet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PoolId {
     pub(crate) network: essaim_objects::NetworkId,
     pub(crate) subnet: IpNet,
@@ -132,11 +132,5 @@ impl PoolId {
             network: network.parse().ok()?,
             subnet: subnet.parse().ok()?,
         })
-    }
-}
-
-impl std::fmt::Display for PoolId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.network, self.subnet)
     }
 }

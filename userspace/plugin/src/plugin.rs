@@ -11,6 +11,7 @@ use crate::host::Host;
 use crate::{NETWORK_OPTION, PluginError};
 use essaim_objects::{Network, TaskId};
 use essaim_protocol::RefusedContainer;
+use essaim_store::mac;
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -230,58 +231,37 @@ impl<H: Host> Plugin<H> {
 
     /// Answers a call of the engine's: what it is told, or why not, in a sentence. `None` where there is no such call.
     pub async fn answer(&self, call: &str, body: &[u8]) -> Option<Result<Value, String>> {
-        let nothing = || Ok(json!({}));
-        Some(match call {
-            "/Plugin.Activate" => Ok(json!({ "Implements": ["NetworkDriver", "IpamDriver"] })),
-            "/NetworkDriver.GetCapabilities" => {
-                Ok(json!({ "Scope": "local", "ConnectivityScope": "global" }))
-            }
+        self.call(call, body).await.transpose()
+    }
+
+    async fn call(&self, call: &str, body: &[u8]) -> Result<Option<Value>, String> {
+        let said = match call {
+            "/Plugin.Activate" => json!({ "Implements": ["NetworkDriver", "IpamDriver"] }),
+            "/NetworkDriver.GetCapabilities" => json!({ "Scope": "local", "ConnectivityScope": "global" }),
             "/IpamDriver.GetCapabilities" => {
-                Ok(json!({ "RequiresMACAddress": false, "RequiresRequestReplay": false }))
+                json!({ "RequiresMACAddress": false, "RequiresRequestReplay": false })
             }
             "/IpamDriver.GetDefaultAddressSpaces" => {
-                Ok(json!({ "LocalDefaultAddressSpace": SPACE, "GlobalDefaultAddressSpace": SPACE }))
+                json!({ "LocalDefaultAddressSpace": SPACE, "GlobalDefaultAddressSpace": SPACE })
             }
-            "/IpamDriver.RequestPool" => read(body).and_then(|asked| request_pool(&asked)),
-            "/IpamDriver.RequestAddress" => match read(body) {
-                Ok(asked) => self.request_address(asked).await,
-                Err(why) => Err(why),
-            },
-            "/IpamDriver.ReleaseAddress" => match read(body) {
-                Ok(asked) => self.release_address(asked).await,
-                Err(why) => Err(why),
-            },
-            "/NetworkDriver.CreateNetwork" => read(body).and_then(|asked| create_network(&asked)),
-            "/NetworkDriver.CreateEndpoint" => match read(body) {
-                Ok(asked) => self.create_endpoint(asked).await,
-                Err(why) => Err(why),
-            },
-            "/NetworkDriver.Join" => match read(body) {
-                Ok(asked) => self.join(asked).await,
-                Err(why) => Err(why),
-            },
-            "/NetworkDriver.Leave" => match read(body) {
-                Ok(asked) => self.leave(asked).await,
-                Err(why) => Err(why),
-            },
-            "/NetworkDriver.DeleteEndpoint" => match read::<OfEndpoint>(body) {
-                Ok(asked) => {
-                    let mut book = self.inner.book.lock().await;
-                    book.remove_endpoint(&asked.endpoint);
-                    self.kept(&book);
-                    nothing()
-                }
-                Err(why) => Err(why),
-            },
-            "/NetworkDriver.EndpointOperInfo" => Ok(json!({ "Value": {} })),
+            "/IpamDriver.RequestPool" => request_pool(&read(body)?)?,
+            "/IpamDriver.RequestAddress" => self.request_address(read(body)?).await?,
+            "/IpamDriver.ReleaseAddress" => self.release_address(read(body)?).await?,
+            "/NetworkDriver.CreateNetwork" => create_network(&read(body)?)?,
+            "/NetworkDriver.CreateEndpoint" => self.create_endpoint(read(body)?).await?,
+            "/NetworkDriver.Join" => self.join(read(body)?).await?,
+            "/NetworkDriver.Leave" => self.leave(read(body)?).await,
+            "/NetworkDriver.DeleteEndpoint" => self.delete_endpoint(read(body)?).await,
+            "/NetworkDriver.EndpointOperInfo" => json!({ "Value": {} }),
             "/IpamDriver.ReleasePool"
             | "/NetworkDriver.DeleteNetwork"
             | "/NetworkDriver.ProgramExternalConnectivity"
             | "/NetworkDriver.RevokeExternalConnectivity"
             | "/NetworkDriver.DiscoverNew"
-            | "/NetworkDriver.DiscoverDelete" => nothing(),
-            _ => return None,
-        })
+            | "/NetworkDriver.DiscoverDelete" => json!({}),
+            _ => return Ok(None),
+        };
+        Ok(Some(said))
     }
 
     async fn request_address(&self, asked: RequestAddress) -> Result<Value, String> {
@@ -380,7 +360,7 @@ impl<H: Host> Plugin<H> {
         let own = book
             .leases
             .get(&task)
-            .map(|lease| mac(&lease.addresses))
+            .map(|lease| mac(&lease.addresses).to_string())
             .unwrap_or_default();
         if !interface.mac.is_empty() && !interface.mac.eq_ignore_ascii_case(&own) {
             return Err(format!(
@@ -455,9 +435,16 @@ impl<H: Host> Plugin<H> {
         );
     }
 
-    async fn leave(&self, asked: OfEndpoint) -> Result<Value, String> {
+    async fn leave(&self, asked: OfEndpoint) -> Value {
         self.left(&mut *self.inner.book.lock().await, &asked.endpoint);
-        Ok(json!({}))
+        json!({})
+    }
+
+    async fn delete_endpoint(&self, asked: OfEndpoint) -> Value {
+        let mut book = self.inner.book.lock().await;
+        book.remove_endpoint(&asked.endpoint);
+        self.kept(&book);
+        json!({})
     }
 
     fn left(&self, book: &mut Book, endpoint: &str) {
@@ -492,13 +479,9 @@ fn request_pool(asked: &RequestPool) -> Result<Value, String> {
         "networks of this driver are made by essaim itself, for those of the cluster: docker network create --driver \
          overlay --attachable",
     )?;
-    let pool = format!("{network}/{}", asked.pool);
-    pool_of(&pool)?;
-    Ok(json!({ "PoolID": pool, "Pool": asked.pool, "Data": {} }))
-}
-
-fn pool_of(text: &str) -> Result<(), String> {
-    pool(text).map(drop)
+    let id = format!("{network}/{}", asked.pool);
+    pool(&id)?;
+    Ok(json!({ "PoolID": id, "Pool": asked.pool, "Data": {} }))
 }
 
 fn create_network(asked: &CreateNetwork) -> Result<Value, String> {
@@ -508,13 +491,6 @@ fn create_network(asked: &CreateNetwork) -> Result<Value, String> {
     } else {
         Err("a network of this driver has its addresses from it, too: --ipam-driver essaim".to_owned())
     }
-}
-
-/// The Ethernet address that goes with addresses, as the data plane derives it.
-fn mac(addresses: &[IpNet]) -> String {
-    let addresses = addresses.iter().map(IpNet::addr).collect();
-    let network = essaim_model::NetworkName::ingress();
-    essaim_model::Endpoint::new(network, addresses).mac().to_string()
 }
 
 fn random() -> Result<u128, String> {

@@ -1,6 +1,6 @@
 //! Containers of a node's own on networks of the cluster: `docker run --network`, `network connect`.
 
-use crate::stage::{SOON, Stage};
+use crate::stage::{NODES, SOON, Stage};
 use anyhow::{Context as _, ensure};
 use essaim_lab::eventually;
 use serde_json::Value;
@@ -72,7 +72,7 @@ impl Stage {
     /// What `essaim verify` has to say, which must be nothing.
     fn is_clean(&self) -> anyhow::Result<()> {
         eventually(SOON, "both nodes verify", || {
-            for node in crate::stage::NODES {
+            for node in NODES {
                 self.lab.essaim(node, &["verify"])?.ok()?;
             }
             Ok(())
@@ -140,30 +140,12 @@ fn a_container_of_a_node_reaches_services_and_is_reached_by_its_names() -> anyho
     stage.is_clean()?;
 
     // The network is listed once, and in use.
-    let listed = stage.cli(
-        "n1",
-        &[
-            "network",
-            "ls",
-            "--filter",
-            "name=open",
-            "--format",
-            "{{.Name}} {{.Driver}} {{.Scope}}",
-        ],
-    )?;
-    ensure!(listed.trim() == "open overlay swarm", "{listed}");
-    let listed = stage.cli(
-        "n2",
-        &[
-            "network",
-            "ls",
-            "--filter",
-            "name=open",
-            "--format",
-            "{{.Name}} {{.Driver}} {{.Scope}}",
-        ],
-    )?;
-    ensure!(listed.trim() == "open overlay swarm", "{listed}");
+    for node in NODES {
+        let shown = "{{.Name}} {{.Driver}} {{.Scope}}";
+        let line = ["network", "ls", "--filter", "name=open", "--format", shown];
+        let listed = stage.cli(node, &line)?;
+        ensure!(listed.trim() == "open overlay swarm", "{listed}");
+    }
     stage.operate(&["service", "rm", "web", "user"])?;
     let refused = stage.refused("n1", &["network", "rm", "open"])?;
     ensure!(refused.contains("is in use"), "{refused}");
