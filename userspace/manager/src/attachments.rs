@@ -102,6 +102,8 @@ pub(crate) fn hold(view: &View, node: NodeId, said: &Attachments, now: Timestamp
         }
         match old {
             None => drop(transaction.create(task)),
+            // States never go back: nodes have another task for what is kept.
+            Some(old) if old.status.state > state => drop(transaction.remove(Arc::clone(old))),
             Some(old) if **old != task => drop(transaction.update(task)),
             Some(_) => {}
         }

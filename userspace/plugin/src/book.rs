@@ -199,12 +199,25 @@ impl Book {
         Ok(task)
     }
 
-    /// The endpoint takes part no more; the container's task, where this was its last.
-    pub fn leave(&mut self, id: &str) -> Option<TaskId> {
-        let (_, lease) = self.of_endpoint(id).ok()?;
-        let left = lease.joined.take()?;
-        lease.names.clear();
-        lease.container = None;
+    /// The endpoint takes part no more; the container's task, where this was its last. Its lease goes on under another task:
+    /// one that has run is never to run again.
+    pub fn leave(&mut self, id: &str, anew: TaskId) -> Option<TaskId> {
+        let (task, lease) = self.of_endpoint(id).ok()?;
+        let kept = Lease {
+            joined: None,
+            names: Vec::new(),
+            container: None,
+            ..lease.clone()
+        };
+        lease.joined.as_ref()?;
+        let ended = self.remove(task);
+        self.leases.insert(anew, kept);
+        ended
+    }
+
+    /// A lease is over; the container's task, where this was its last.
+    pub fn remove(&mut self, task: TaskId) -> Option<TaskId> {
+        let left = self.leases.remove(&task)?.joined?;
         let stays = self.members(left.task).next().is_some();
         (!stays).then_some(left.task)
     }
@@ -260,12 +273,8 @@ impl Book {
             networks: self.members(task).map(place).collect(),
             is_joined: true,
         });
-        // A lease of its own may have the container's task's name, where the first endpoint has left and others stay.
-        let joined = self.joined();
         Attachments {
-            containers: containers
-                .chain(kept.filter(|kept| !joined.contains(&kept.task)))
-                .collect(),
+            containers: containers.chain(kept).collect(),
         }
     }
 }

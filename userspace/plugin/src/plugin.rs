@@ -155,12 +155,9 @@ impl<H: Host> Plugin<H> {
         let absent: BTreeSet<TaskId> = absent.map(|(task, _)| *task).collect();
         for task in absent.intersection(missed) {
             tracing::warn!(%task, "the engine has forgotten a container of a network; its address is free");
-            let lease = book.leases.get(task);
-            let endpoint = lease.and_then(|lease| lease.endpoint.clone());
-            if let Some(left) = endpoint.and_then(|endpoint| book.leave(&endpoint.id)) {
+            if let Some(left) = book.remove(*task) {
                 self.inner.host.ended(left);
             }
-            book.leases.remove(task);
             self.kept(&book);
             self.inner.stale.notify_one();
         }
@@ -250,7 +247,7 @@ impl<H: Host> Plugin<H> {
             "/NetworkDriver.CreateNetwork" => create_network(&read(body)?)?,
             "/NetworkDriver.CreateEndpoint" => self.create_endpoint(read(body)?).await?,
             "/NetworkDriver.Join" => self.join(read(body)?).await?,
-            "/NetworkDriver.Leave" => self.leave(read(body)?).await,
+            "/NetworkDriver.Leave" => self.leave(read(body)?).await?,
             "/NetworkDriver.DeleteEndpoint" => self.delete_endpoint(read(body)?).await,
             "/NetworkDriver.EndpointOperInfo" => json!({ "Value": {} }),
             "/IpamDriver.ReleasePool"
@@ -305,7 +302,7 @@ impl<H: Host> Plugin<H> {
                 told.ok_or("both addresses of a network with two families cannot be named; leave out --ip6")?;
             return Ok(json!({ "Address": told, "Data": {} }));
         }
-        let task = TaskId::from_bits(random()?);
+        let task = random_task()?;
         book.ask(task, pool.network, wanted);
         let told = self.asked(&mut book, task, pool).await;
         if told.is_err() {
@@ -397,7 +394,7 @@ impl<H: Host> Plugin<H> {
             });
             let own = own.and_then(|lease| lease.addresses.first()).map(IpNet::addr);
             if let Err(why) = told {
-                self.left(&mut book, &asked.endpoint);
+                self.left(&mut book, &asked.endpoint)?;
                 return Err(why);
             }
             (task, own.ok_or("the endpoint has no address")?)
@@ -409,7 +406,7 @@ impl<H: Host> Plugin<H> {
                 Ok(joined(&link.name, link.is_internal))
             }
             Err(why) => {
-                self.left(&mut *self.inner.book.lock().await, &asked.endpoint);
+                self.left(&mut *self.inner.book.lock().await, &asked.endpoint)?;
                 Err(why)
             }
         }
@@ -435,9 +432,9 @@ impl<H: Host> Plugin<H> {
         );
     }
 
-    async fn leave(&self, asked: OfEndpoint) -> Value {
-        self.left(&mut *self.inner.book.lock().await, &asked.endpoint);
-        json!({})
+    async fn leave(&self, asked: OfEndpoint) -> Result<Value, String> {
+        self.left(&mut *self.inner.book.lock().await, &asked.endpoint)?;
+        Ok(json!({}))
     }
 
     async fn delete_endpoint(&self, asked: OfEndpoint) -> Value {
@@ -447,12 +444,13 @@ impl<H: Host> Plugin<H> {
         json!({})
     }
 
-    fn left(&self, book: &mut Book, endpoint: &str) {
-        if let Some(task) = book.leave(endpoint) {
+    fn left(&self, book: &mut Book, endpoint: &str) -> Result<(), String> {
+        if let Some(task) = book.leave(endpoint, random_task()?) {
             self.inner.host.ended(task);
         }
         self.kept(book);
         self.inner.stale.notify_one();
+        Ok(())
     }
 
     fn kept(&self, book: &Book) {
@@ -493,10 +491,10 @@ fn create_network(asked: &CreateNetwork) -> Result<Value, String> {
     }
 }
 
-fn random() -> Result<u128, String> {
+fn random_task() -> Result<TaskId, String> {
     let halves = getrandom::u64().and_then(|high| Ok((high, getrandom::u64()?)));
     let (high, low) = halves.map_err(|error| format!("the system gave no randomness: {error}"))?;
-    Ok(u128::from(high) << 64 | u128::from(low))
+    Ok(TaskId::from_bits(u128::from(high) << 64 | u128::from(low)))
 }
 
 /// What the engine's network for one of the cluster's is made of.

@@ -96,7 +96,7 @@ fn a_container_of_a_node_reaches_services_and_is_reached_by_its_names() -> anyho
     }
 
     // It has a name, an alias and its identity's beginning, everywhere on the network.
-    let serve = "mkdir /www && echo here > /www/index.html && exec httpd -f -h /www";
+    let serve = "mkdir -p /www && echo here > /www/index.html && exec httpd -f -h /www";
     let line = [
         "run",
         "-d",
@@ -167,7 +167,12 @@ fn a_container_of_a_node_reaches_services_and_is_reached_by_its_names() -> anyho
     );
     stage.is_clean()?;
 
-    // Gone, nothing is left of it.
+    // Stopped and started it is there again; gone, nothing is left of it.
+    for _ in 0..3 {
+        stage.cli("n1", &["restart", "--time", "0", "box"])?;
+        let page = stage.fetched("n1", "open", "http://box/")?;
+        ensure!(page.trim() == "here", "{page}");
+    }
     stage.cli("n1", &["rm", "-f", "box"])?;
     eventually(SOON, "the network is free", || {
         stage.operate(&["network", "rm", "open"])
@@ -189,7 +194,7 @@ fn containers_join_and_leave_while_they_run_and_what_is_closed_stays_so() -> any
     let refused = stage.refused("n2", &["run", "--rm", "--network", "nowhere", "busybox", "true"])?;
     ensure!(refused.contains("network nowhere not found"), "{refused}");
 
-    let serve = "mkdir /www && echo here > /www/index.html && exec httpd -f -h /www";
+    let serve = "mkdir -p /www && echo here > /www/index.html && exec httpd -f -h /www";
     stage.cli(
         "n1",
         &[

@@ -139,6 +139,28 @@ fn an_address_goes_from_one_of_the_nodes_containers_to_another() {
 }
 
 #[test]
+fn what_has_run_is_not_kept_and_holds_up_no_other() {
+    let mut lab = Lab::new();
+    let ran = container(21, &[(APP, &[])]);
+    let runs = AttachedContainer {
+        is_joined: true,
+        ..ran.clone()
+    };
+    lab.say(NODE, std::slice::from_ref(&ran));
+    lab.say(NODE, &[runs]);
+    let containers = vec![ran, container(22, &[(APP, &[])])];
+    let said = Attachments { containers };
+    lab.commit(hold(
+        lab.store.view(),
+        NodeId::from_bits(NODE),
+        &said,
+        Timestamp::UNIX_EPOCH,
+    ));
+    assert_eq!(lab.task(21), None);
+    assert!(lab.task(22).is_some());
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_the_reason_and_takes_nothing_from_the_others() {
     let mut lab = Lab::new();
     let mine = container(21, &[(APP, &[])]);

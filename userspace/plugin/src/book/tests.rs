@@ -61,12 +61,21 @@ fn endpoints_of_one_sandbox_are_one_container_under_the_first_ones_task() {
     assert_eq!(said[0].networks[1].names, ["web"]);
 
     // The first goes: the container stays what it was.
-    assert_eq!(book.leave("b"), None);
-    let said = book.said().containers;
-    assert_eq!(said[0].task, task(2));
-    assert_eq!(said[0].networks.len(), 1);
-    assert_eq!(book.leave("a"), Some(task(2)));
-    assert_eq!(book.leave("a"), None, "it has left");
+    let mut leave = |id: &str, anew| (book.leave(id, task(anew)), book.said().containers);
+    let (ended, said) = leave("b", 4);
+    assert_eq!(ended, None);
+    assert_eq!((said[0].task, said[0].networks.len()), (task(2), 1));
+    // What is kept until its address is given back has not run, and so has another task.
+    let (ended, said) = leave("a", 5);
+    assert_eq!(ended, Some(task(2)));
+    let kept: Vec<_> = said.iter().filter(|container| !container.is_joined).collect();
+    assert_eq!([kept[0].task, kept[1].task], [task(4), task(5)]);
+    assert_eq!(kept[1].networks[0].addresses, [ip("10.1.0.5")]);
+    let (ended, _) = leave("a", 6);
+    assert_eq!(ended, None, "it has left");
+    assert_eq!(book.join("a", "/ns/x"), Ok(task(5)), "and may come again");
+    assert_eq!(book.remove(task(5)), Some(task(5)));
+    assert_eq!(book.remove(task(4)), None);
 }
 
 #[test]
@@ -123,8 +132,8 @@ enum Step {
 }
 
 proptest! {
-    /// Whatever comes and goes: the managers are told of each address once, under the network that it is of, and a book
-    /// that was written down and read is the same.
+    /// Whatever comes and goes: the managers are told of each address once, under the network that it is of, no task
+    /// that has run is kept for later, and a book that was written down and read is the same.
     #[test]
     fn every_address_is_said_once(steps in prop::collection::vec(prop_oneof![
         (0_u8..6, 0_u8..4).prop_map(|(at, sandbox)| Step::Run(at, sandbox)),
@@ -133,6 +142,7 @@ proptest! {
     ], 0..40)) {
         let mut book = Book::default();
         let mut leases = 0;
+        let mut has_run = std::collections::BTreeSet::new();
         for step in steps {
             match step {
                 Step::Run(at, sandbox) => {
@@ -144,9 +154,13 @@ proptest! {
                     placed(&mut book, leases, u128::from(at % 2), &address, &id);
                     book.join(&id, &format!("/ns/{sandbox}")).unwrap();
                 }
-                Step::Leave(at) => drop(book.leave(&format!("e{at}"))),
+                Step::Leave(at) => {
+                    leases += 1;
+                    book.leave(&format!("e{at}"), task(leases));
+                }
                 Step::Release(at) => {
-                    book.leave(&format!("e{at}"));
+                    leases += 1;
+                    book.leave(&format!("e{at}"), task(leases));
                     book.remove_endpoint(&format!("e{at}"));
                     book.give_back(network(u128::from(at % 2)), ip(&format!("10.{}.0.{at}", at % 2)));
                 }
@@ -166,11 +180,15 @@ proptest! {
             tasks.sort_unstable();
             tasks.dedup();
             prop_assert_eq!(tasks.len(), said.containers.len(), "a task is said twice: {:?}", said);
-            let joined = book.leases.values().filter(|lease| lease.joined.is_some());
-            for lease in joined {
+            for lease in book.leases.values() {
                 let is_said = lease.addresses.iter().all(|own| addresses.contains(&(lease.network, own.addr())));
                 prop_assert!(is_said, "{:?} is not in {:?}", lease, said);
             }
+            for container in &said.containers {
+                let has_run = has_run.contains(&container.task);
+                prop_assert!(container.is_joined || !has_run, "what has run is said not to: {:?}", said);
+            }
+            has_run.extend(book.joined());
             let written = serde_json::to_string(&book).unwrap();
             prop_assert_eq!(serde_json::from_str::<Book>(&written).unwrap(), book.clone());
         }
