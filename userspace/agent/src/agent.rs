@@ -267,6 +267,7 @@ impl Agent {
                 }
                 alive = changes.changed(), if links_are_watched => {
                     links_are_watched = alive;
+                    self.meet_containers();
                     schedule.notice(Trigger::Links, Instant::now());
                 }
                 Ok((stream, _)) = listener.accept() => drop(tokio::spawn(control::serve(stream, asked.clone()))),
@@ -377,6 +378,28 @@ impl Agent {
         self.check_tasks(round);
         self.keep_catalog(round);
         matches!(applied, Some(Ok(())))
+    }
+
+    /// Serves the names of containers whose engine has just given them their interface, ahead of the round: their first
+    /// instruction, and with it their first question, may be some milliseconds away. What fails is met again, and told,
+    /// when a round comes to it.
+    fn meet_containers(&mut self) {
+        let (Some(plan), Some(facts)) = (self.follower.current(), &mut self.facts) else {
+            return;
+        };
+        let mut attachments = facts.attachments.values();
+        if !attachments.any(|attachment| attachment.netns_cookie == 0) {
+            return;
+        }
+        let found = self.links.find_handed_over(&plan.desired).unwrap_or_default();
+        if found.is_empty() {
+            return;
+        }
+        self.resolver.open_for(plan, facts, &found);
+        let applied = self.plane.apply(&self.ports.reduce(&plan.desired), facts);
+        if let Err(error) = applied {
+            tracing::debug!(error = chain(&error), "a container's names are not served yet");
+        }
     }
 
     /// Writes down what was applied, for the next start and for whoever looks while no agent runs.

@@ -250,6 +250,27 @@ impl Resolver {
         }
     }
 
+    /// Listens in namespaces that were found just now, and says in `facts` where.
+    pub(crate) fn open_for(&mut self, plan: &Plan, facts: &mut NodeFacts, found: &BTreeSet<AttachmentKey>) {
+        let tasks = tasks(plan);
+        for key in found {
+            let (Some((service, task)), Some(attachment)) =
+                (tasks.get(&key.task), facts.attachments.get_mut(key))
+            else {
+                continue;
+            };
+            let Ok(cookie) = NetnsRef::open(&task.netns).and_then(|netns| netns_cookie(&netns)) else {
+                continue;
+            };
+            let info = AskerInfo::of(&plan.catalog, service, task);
+            if let Err(error) = self.ensure(cookie, info, task, None) {
+                tracing::debug!(error = crate::chain(&error), "a container has no resolver yet");
+            }
+            attachment.netns_cookie = cookie;
+            attachment.resolver = self.askers.get(&cookie).map(|asker| asker.ports);
+        }
+    }
+
     /// Serves a namespace, at the sockets that the holder has kept where it has.
     fn ensure(
         &mut self,

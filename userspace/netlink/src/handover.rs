@@ -10,7 +10,7 @@ use crate::netns_name::hold_netns;
 use crate::ownership::attachment_link;
 use crate::plan::attachments;
 use crate::session::Session;
-use essaim_model::DesiredState;
+use essaim_model::{AttachmentKey, DesiredState};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
@@ -18,8 +18,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-/// Gives the namespaces that engines have moved links to the names that the plan has for them.
-pub(crate) fn name_namespaces(session: &mut Session, desired: &DesiredState) -> Result<(), NetlinkError> {
+/// Gives the namespaces that engines have moved links to the names that the plan has for them; the attachments of those
+/// that have got theirs now.
+pub(crate) fn name_namespaces(
+    session: &mut Session,
+    desired: &DesiredState,
+) -> Result<BTreeSet<AttachmentKey>, NetlinkError> {
+    let mut named = BTreeSet::new();
     for (key, attachment) in attachments(desired).filter(|(_, attachment)| attachment.handover) {
         if netns_path(&attachment.netns).exists() {
             continue;
@@ -30,9 +35,12 @@ pub(crate) fn name_namespaces(session: &mut Session, desired: &DesiredState) -> 
         };
         match namespace(session, number)? {
             Some(path) => {
-                if let Err(error) = hold_netns(&attachment.netns, &path) {
+                match hold_netns(&attachment.netns, &path) {
+                    Ok(()) => drop(named.insert(key.clone())),
                     // Its process may have ended just now.
-                    tracing::warn!(%error, task = %attachment.task, "the namespace of a container has no name yet");
+                    Err(error) => {
+                        tracing::warn!(%error, task = %attachment.task, "the namespace of a container has no name yet");
+                    }
                 }
             }
             None => {
@@ -40,7 +48,7 @@ pub(crate) fn name_namespaces(session: &mut Session, desired: &DesiredState) -> 
             }
         }
     }
-    Ok(())
+    Ok(named)
 }
 
 /// The number of the namespace that a link's other end is in; `None` where there is no such link, or both are here.
@@ -64,15 +72,14 @@ fn namespace(session: &mut Session, number: i32) -> Result<Option<PathBuf>, Netl
     let Ok(processes) = fs::read_dir("/proc") else {
         return Ok(None);
     };
-    for process in processes.flatten() {
-        let Some(id) = process
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let path = process.path().join("ns/net");
+    let ids = processes
+        .flatten()
+        .filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
+    // What is looked for was made just now: most often it has the highest number.
+    let mut ids: Vec<u32> = ids.collect();
+    ids.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
+    for id in ids {
+        let path = PathBuf::from(format!("/proc/{id}/ns/net"));
         // Two processes of one namespace have the same text here.
         if !fs::read_link(&path).is_ok_and(|text| seen.insert(text)) {
             continue;

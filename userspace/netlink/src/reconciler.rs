@@ -12,7 +12,8 @@ use crate::session::Session;
 use crate::xfrm::Xfrm;
 use crate::{LinkProblem, NetlinkError, capability, clean, facts, xfrm};
 use essaim_ipsec::{Observed, Op};
-use essaim_model::{DesiredState, NodeFacts, NodeName};
+use essaim_model::{AttachmentKey, DesiredState, NodeFacts, NodeName};
+use std::collections::BTreeSet;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
@@ -130,6 +131,16 @@ impl LinkReconciler {
     pub fn reconcile(&mut self, desired: &DesiredState) -> Result<LinkOutcome, NetlinkError> {
         let desired = desired.clone();
         self.run(move |worker| worker.reconcile(&desired))
+    }
+
+    /// Only finds where container engines have moved links to, and gives those namespaces their names: the cookies of those
+    /// that it has found. [`Self::reconcile`] does so, too, and all the rest.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn find_handed_over(&self, desired: &DesiredState) -> Result<BTreeSet<AttachmentKey>, NetlinkError> {
+        let desired = desired.clone();
+        self.run(move |worker| name_namespaces(&mut worker.session, &desired))
     }
 
     /// What [`Self::reconcile`] would do. Changes nothing.
