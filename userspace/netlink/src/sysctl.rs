@@ -114,6 +114,8 @@ pub(crate) fn of_node_link(link: &str) -> Vec<Demand> {
 /// What must hold for a task's interface in the task's namespace.
 pub(crate) fn of_task_link(link: &str) -> Vec<Demand> {
     vec![
+        // What a task sends to its own address passes the loopback interface, where container engines turn IPv6 off.
+        Demand::always("ipv6/conf/lo/disable_ipv6".to_owned(), "0"),
         Demand::always(format!("ipv6/conf/{link}/disable_ipv6"), "0"),
         // Addresses are unique by construction, and the programs answer no probe: waiting a second gains nothing.
         Demand::always(format!("ipv6/conf/{link}/accept_dad"), "0"),

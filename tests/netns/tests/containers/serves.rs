@@ -59,6 +59,12 @@ fn a_service_of_containers_is_reached_by_port_address_and_name() -> anyhow::Resu
             })?;
         }
     }
+    // Itself by either family: engines turn IPv6 off at the loopback interface, which such packets pass.
+    for task in &user {
+        for own in ["127.0.0.1", "::1"] {
+            stage.inside(task, &["ping", "-c", "1", "-W", "2", own])?;
+        }
+    }
     stage.operate(&["service", "rm", "web", "user"])?;
     stage.has_just(&[])?;
     Stage::namespaces(&web, false)

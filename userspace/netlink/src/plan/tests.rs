@@ -51,6 +51,7 @@ set link {es}: alias essaim:n1:web.1@app without link-local address up (endpoint
 add neighbour 10.1.0.1 02:42:0a:01:00:01 dev {es} (endpoint web.1@app)
 add neighbour fd00:1::1 02:42:0a:01:00:01 dev {es} (endpoint web.1@app)
 set link lo: up (inside the task of web.1@app)
+set net/ipv6/conf/lo/disable_ipv6 to 0 (inside the task of web.1@app)
 set net/ipv6/conf/eth0/disable_ipv6 to 0 (inside the task of web.1@app)
 set net/ipv6/conf/eth0/accept_dad to 0 (inside the task of web.1@app)
 set net/ipv6/conf/eth0/accept_ra to 0 (inside the task of web.1@app)
