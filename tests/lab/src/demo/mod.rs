@@ -1,6 +1,7 @@
 //! The demo: a cluster of three nodes, two services on it, and every way to them shown.
 
 mod answers;
+mod client;
 mod scene;
 mod steps;
 mod table;
@@ -8,6 +9,7 @@ mod table;
 use crate::Prefix;
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
+use client::Client;
 use nix::sys::signal::{SigSet, Signal};
 use scene::Scene;
 use table::{Outcome, heading, row};
@@ -19,15 +21,19 @@ const KEPT: &str = "essaimdemo";
 #[derive(Debug, Parser)]
 #[command(name = "essaim-demo", version)]
 #[command(
-    after_help = "Examples:\n  scripts/demo           show it\n  scripts/demo --keep    and leave the cluster up\n  \
+    after_help = "Examples:\n  scripts/demo           show it\n  scripts/demo --docker  with the docker CLI and containers\n  \
+                        scripts/demo --keep    and leave the cluster up\n  \
                         scripts/demo --down    take down what --keep left up"
 )]
 pub struct DemoArgs {
+    /// Tell the same story with Docker's own client, and with containers of a Docker Engine on each machine
+    #[arg(long)]
+    docker: bool,
     /// Leave the cluster up, and say how to look round
     #[arg(long)]
     keep: bool,
     /// Take down the cluster that --keep left up
-    #[arg(long, conflicts_with = "keep")]
+    #[arg(long, conflicts_with_all = ["keep", "docker"])]
     down: bool,
 }
 
@@ -52,12 +58,21 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
         "Three machines (n1, n2, n3) and a client (c1) on one underlay, with nothing on them. They become a cluster of"
     );
     println!(
-        "three managers; services web (port 8080 published) and api run on the dual-stack overlay network app.\n"
+        "three managers; services web (port 8080 published) and api run on the dual-stack overlay network app."
+    );
+    let client = if args.docker {
+        Client::Docker
+    } else {
+        Client::Essaim
+    };
+    println!(
+        "The operator's client is {client}; tasks are {}.\n",
+        client.tasks()
     );
     print!("{}", heading());
     let mut report = Report::default();
     let scene = report.step("three empty machines, a daemon on each", || {
-        let scene = Scene::build(prefix.clone())?;
+        let scene = Scene::build(prefix.clone(), client)?;
         Ok((scene, "each waits for swarm init or swarm join".to_owned()))
     });
     let up = scene.and_then(|scene| {

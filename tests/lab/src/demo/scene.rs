@@ -1,7 +1,8 @@
 //! The demo's cluster, from empty machines on.
 
 use super::answers::Answers;
-use crate::{Cluster, ClusterBuilder, Family, PlacedTask, Prefix, netns};
+use super::client::Client;
+use crate::{Cluster, ClusterBuilder, Engine, Family, PlacedTask, Prefix, netns};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -17,6 +18,9 @@ pub(super) const CLIENT: &str = "c1";
 
 /// Three machines, and what came of them.
 pub(super) struct Scene {
+    client: Client,
+    /// Of each machine, where tasks are containers. They go before the cluster does.
+    engines: RefCell<BTreeMap<String, Engine>>,
     cluster: Cluster,
     /// The nodes' interfaces before the daemons came.
     interfaces: BTreeMap<String, BTreeSet<String>>,
@@ -26,14 +30,23 @@ pub(super) struct Scene {
 
 impl Scene {
     /// Three machines with nothing on them but a daemon that is in no cluster.
-    pub(super) fn build(prefix: Prefix) -> anyhow::Result<Self> {
+    pub(super) fn build(prefix: Prefix, client: Client) -> anyhow::Result<Self> {
         let cluster = ClusterBuilder::new().prefix(prefix).build()?;
+        let engines = match client {
+            Client::Essaim => BTreeMap::new(),
+            Client::Docker => {
+                let engine = |node: &str| Ok((node.to_owned(), cluster.spawn_engine(node)?));
+                cluster.nodes().map(engine).collect::<anyhow::Result<_>>()?
+            }
+        };
         let interfaces = cluster
             .nodes()
             .map(|node| Ok((node.to_owned(), interfaces(&cluster, node)?)))
             .collect::<anyhow::Result<_>>()?;
         cluster.spawn_nodes()?;
         Ok(Self {
+            client,
+            engines: RefCell::new(engines),
             cluster,
             interfaces,
             tasks: RefCell::default(),
@@ -55,7 +68,12 @@ impl Scene {
     pub(super) fn operate(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let nodes = self.nodes();
         let node = nodes.first().context("no node runs")?;
-        self.cluster.operate(node, arguments)
+        self.client.operate(&self.cluster, node, arguments)
+    }
+
+    /// What the operator types.
+    pub(super) fn client(&self) -> Client {
+        self.client
     }
 
     /// Waits until so many tasks of a service run; says where.
@@ -132,9 +150,11 @@ impl Scene {
     /// Has every node that runs leave the cluster, and checks what is left.
     pub(super) fn clean(&self) -> anyhow::Result<String> {
         for node in self.nodes() {
-            self.cluster.operate(&node, &["swarm", "leave", "--force"])?;
+            self.client
+                .operate(&self.cluster, &node, &["swarm", "leave", "--force"])?;
             self.cluster.left(&node)?;
             self.cluster.stop_agent(&node)?;
+            drop(self.engines.borrow_mut().remove(&node));
             self.cluster.essaim(&node, &["clean"])?.ok()?;
             let (before, after) = (self.interfaces.get(&node), interfaces(&self.cluster, &node)?);
             ensure!(
@@ -167,6 +187,8 @@ impl Scene {
 
     /// Leaves the cluster up.
     pub(super) fn keep(self) {
+        // Their processes are the cluster's.
+        self.engines.into_inner().into_values().for_each(std::mem::forget);
         self.cluster.keep();
     }
 

@@ -2,6 +2,7 @@
 
 use super::Report;
 use super::answers::Answers;
+use super::client::Client;
 use super::scene::{CLIENT, PUBLISHED, Scene};
 use crate::peer::LoadReport;
 use crate::{Family, Running, eventually};
@@ -22,12 +23,22 @@ const SUBNETS: [&str; 4] = ["--subnet", "10.42.1.0/24", "--subnet", "fd42:1::/64
 
 /// Shows everything that the cluster does, from the machines up.
 pub(super) fn show(scene: &Scene, report: &mut Report) {
-    report.step("essaim swarm init on n1, swarm join on n2 and n3", || form(scene));
-    report.step("essaim network create, service create: web and api", || {
-        create(scene)
-    });
+    let client = scene.client();
+    report.step(
+        &format!("{client} swarm init on n1, swarm join on n2 and n3"),
+        || form(scene),
+    );
+    report.step(
+        &format!("{client} network create, service create: web and api"),
+        || create(scene),
+    );
     traffic(scene, report);
-    report.step("essaim service scale web=5", || scale(scene));
+    if client == Client::Docker {
+        report.step("docker run --network app: a container of n2's own", || {
+            own_container(scene)
+        });
+    }
+    report.step(&format!("{client} service scale web=5"), || scale(scene));
     report.step("every node sends to the new tasks", || {
         through_all(scene, "n3", &scene.names("web"))
     });
@@ -84,7 +95,10 @@ fn traffic(scene: &Scene, report: &mut Report) {
 
 fn form(scene: &Scene) -> Shown {
     let begun = Instant::now();
-    scene.cluster().form(3)?;
+    match scene.client() {
+        Client::Essaim => scene.cluster().form(3)?,
+        Client::Docker => join_by_docker(scene)?,
+    }
     // So that the end of a leader's node is known after 12 s in place of 30.
     scene.operate(&["swarm", "update", "--dispatcher-heartbeat", "2s"])?;
     let nodes = scene.operate(&[
@@ -101,9 +115,75 @@ fn form(scene: &Scene) -> Shown {
     Ok(((), format!("{}; {:.1?}", nodes.join(", "), begun.elapsed())))
 }
 
+/// Makes a cluster of three managers as Docker's documentation says.
+fn join_by_docker(scene: &Scene) -> anyhow::Result<()> {
+    let (cluster, nodes) = (scene.cluster(), scene.nodes());
+    let docker = |node: &str, line: &[&str]| Client::Docker.operate(cluster, node, line);
+    let address = |node: &str| Ok::<_, anyhow::Error>(cluster.address(node, Family::V4)?.to_string());
+    let (first, others) = nodes.split_first().context("no node runs")?;
+    docker(first, &["swarm", "init", "--advertise-addr", &address(first)?])?;
+    let token = docker(first, &["swarm", "join-token", "--quiet", "manager"])?;
+    let remote = format!("{}:2377", address(first)?);
+    for node in others {
+        let own = address(node)?;
+        let line = [
+            "swarm",
+            "join",
+            "--advertise-addr",
+            &own,
+            "--token",
+            token.trim(),
+            &remote,
+        ];
+        docker(node, &line)?;
+    }
+    cluster.wait_nodes_ready(first, nodes.len())
+}
+
+/// A container that no manager has placed reaches a service by its name, and is reached by its own.
+fn own_container(scene: &Scene) -> Shown {
+    let docker = |line: &[&str]| Client::Docker.operate(scene.cluster(), "n2", line);
+    let wait = "sleep 1000";
+    docker(&[
+        "run",
+        "--detach",
+        "--name",
+        "box",
+        "--network",
+        "app",
+        "busybox",
+        "sh",
+        "-c",
+        wait,
+    ])?;
+    let fetch = || docker(&["exec", "box", "wget", "-q", "-O", "-", "http://api/"]);
+    eventually(Duration::from_secs(10), "box reaches api by its name", fetch)?;
+    let mut answers = Answers::default();
+    (0..REQUESTS).try_for_each(|_| answers.add(&fetch()?))?;
+    answers.came_from(&scene.names("api"))?;
+    let task = scene.names("web").into_iter().next().context("web has no task")?;
+    eventually(
+        Duration::from_secs(10),
+        "a task of web reaches box by its name",
+        || {
+            let ping = scene
+                .cluster()
+                .exec(&task, &["ping", "-c", "1", "-W", "1", "box"])?;
+            ping.ok().map(drop)
+        },
+    )?;
+    docker(&["rm", "--force", "box"])?;
+    // The engine's own, for the way outside of such containers.
+    docker(&["network", "rm", "docker_gwbridge"])?;
+    Ok((
+        (),
+        format!("reached api by its name: {answers}; {task} reached it by its own"),
+    ))
+}
+
 /// A service of the demo's server.
 fn serve<'a>(scene: &Scene, name: &'a str, more: &[&'a str]) -> anyhow::Result<()> {
-    let server = scene.cluster().binary("essaim-peer").display().to_string();
+    let server = scene.client().server(scene.cluster());
     let mut line = vec![
         "service",
         "create",
@@ -120,14 +200,22 @@ fn serve<'a>(scene: &Scene, name: &'a str, more: &[&'a str]) -> anyhow::Result<(
         "5s",
     ];
     line.extend(more);
-    line.extend(["host", &server, "whoami", "--udp", "7", "--tcp-echo", "7"]);
+    line.extend(server.iter().map(String::as_str));
+    line.extend(["whoami", "--udp", "7", "--tcp-echo", "7"]);
     scene.operate(&line).map(drop)
 }
 
 fn create(scene: &Scene) -> Shown {
     let begun = Instant::now();
     let line = [
-        &["network", "create", "--driver", "overlay", "--ipv6"][..],
+        &[
+            "network",
+            "create",
+            "--driver",
+            "overlay",
+            "--attachable",
+            "--ipv6",
+        ][..],
         &SUBNETS,
         &["app"],
     ]
