@@ -7,6 +7,7 @@ use crate::wait::eventually;
 use crate::{cgroup, netns};
 use anyhow::{Context as _, bail, ensure};
 use nix::sys::signal::Signal;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -22,6 +23,23 @@ impl Cluster {
     /// # Errors
     /// When it exists.
     pub fn add_task(&self, node: &str, task: &str) -> anyhow::Result<String> {
+        let names = self.state_dir(node).join("tasks").join(task).join("resolv.conf");
+        self.make_room(node, task, names)
+    }
+
+    /// Makes the namespace of a container of some runtime's own on a node, which asks for names at 127.0.0.11. Its name is
+    /// handed out; to the lab, it is as a task.
+    ///
+    /// # Errors
+    /// When it exists.
+    pub fn add_container(&self, node: &str, name: &str) -> anyhow::Result<String> {
+        let names = self.files(node).join(format!("{name}.resolv.conf"));
+        std::fs::write(&names, "nameserver 127.0.0.11\n")
+            .with_context(|| format!("failed to write {}", names.display()))?;
+        self.make_room(node, name, names)
+    }
+
+    fn make_room(&self, node: &str, task: &str, resolv_conf: PathBuf) -> anyhow::Result<String> {
         ensure!(
             !self.state().tasks.contains_key(task),
             "there is a task {task} already"
@@ -29,7 +47,7 @@ impl Cluster {
         let room = Room {
             netns: self.netns(task),
             cgroup: self.task_cgroup(node, task)?,
-            resolv_conf: Some(self.state_dir(node).join("tasks").join(task).join("resolv.conf")),
+            resolv_conf: Some(resolv_conf),
         };
         netns::create(&room.netns)?;
         std::fs::create_dir_all(&room.cgroup)

@@ -122,6 +122,8 @@ impl Prefix {
         };
         let tasks = entries(self.files()).flat_map(kept);
         let names = tasks.filter_map(|task| Some(format!("es-{}", task.file_name().to_str()?)));
+        let attached = entries(self.files()).flat_map(|node| attached(&node.path()));
+        let names = names.chain(attached.map(|task| format!("ec-{task}")));
         names.filter(|name| netns::path(name).exists()).collect()
     }
 
@@ -131,6 +133,18 @@ impl Prefix {
         counter.parse::<u32>().ok()?;
         pid.parse().ok()
     }
+}
+
+/// The tasks of the containers of a node's own that are on networks.
+fn attached(node: &Path) -> Vec<String> {
+    let book = std::fs::read(node.join("data/attachments.json")).unwrap_or_default();
+    let book: serde_json::Value = serde_json::from_slice(&book).unwrap_or_default();
+    let leases = book.get("leases").and_then(serde_json::Value::as_object);
+    let tasks = leases
+        .into_iter()
+        .flat_map(serde_json::Map::values)
+        .filter_map(|lease| lease.pointer("/joined/task")?.as_str());
+    tasks.map(str::to_owned).collect()
 }
 
 /// Takes down what is mounted in a folder, the last first.

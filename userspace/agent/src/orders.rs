@@ -4,8 +4,8 @@ use crate::agent::Agent;
 use crate::control::{AgentReply, AgentRequest, Asked, StopQuestion};
 use crate::state_dir::StateDir;
 use crate::stops::SETTLE;
-use essaim_model::{AttachmentKey, Catalog, TaskId};
-use std::collections::BTreeSet;
+use essaim_model::{AttachmentKey, Catalog, NetworkName, TaskId};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +37,16 @@ pub(crate) enum Order {
 pub struct Orders {
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     given: mpsc::UnboundedReceiver<Order>,
-    /// The tasks of this node that can be reached, and can reach others, as the last round left them.
-    pub(crate) attached: watch::Sender<BTreeSet<TaskId>>,
+    pub(crate) attached: watch::Sender<Attached>,
+}
+
+/// How a round has left the tasks of this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attached {
+    /// That of the catalog.
+    revision: u64,
+    /// Those that can be reached, and can reach others; with the networks where names are answered for them.
+    tasks: BTreeMap<TaskId, BTreeSet<NetworkName>>,
 }
 
 /// The other end. The agent ends when it is dropped.
@@ -46,7 +54,7 @@ pub struct Orders {
 pub struct AgentHandle {
     catalog: watch::Sender<Arc<Catalog>>,
     orders: mpsc::UnboundedSender<Order>,
-    attached: watch::Receiver<BTreeSet<TaskId>>,
+    attached: watch::Receiver<Attached>,
 }
 
 /// Both ends, with the catalog to begin with.
@@ -54,7 +62,7 @@ pub fn orders(catalog: Arc<Catalog>) -> (AgentHandle, Orders) {
     let (catalog, read) = watch::channel(catalog);
     // As long as the node has tasks: each is said to run and to have ended once.
     let (orders, taken) = mpsc::unbounded_channel();
-    let (tell_attached, attached) = watch::channel(BTreeSet::new());
+    let (tell_attached, attached) = watch::channel(Attached::default());
     let handle = AgentHandle {
         catalog,
         orders,
@@ -105,11 +113,24 @@ impl AgentHandle {
 
     /// Waits until a task is attached; never ends where it is not to be. Safe to drop at any time.
     pub async fn attached(&self, task: &TaskId) {
+        self.attached_where(|attached| attached.tasks.contains_key(task))
+            .await;
+    }
+
+    /// Waits until an endpoint is as this revision of the catalog or a later one has it, and names are answered for it there.
+    /// Safe to drop at any time.
+    pub async fn attached_to(&self, endpoint: &AttachmentKey, revision: u64) {
+        let is_there = |attached: &Attached| {
+            let networks = attached.tasks.get(&endpoint.task);
+            attached.revision >= revision
+                && networks.is_some_and(|networks| networks.contains(&endpoint.network))
+        };
+        self.attached_where(is_there).await;
+    }
+
+    async fn attached_where(&self, is_there: impl FnMut(&Attached) -> bool) {
         let mut attached = self.attached.clone();
-        let is_there = attached
-            .wait_for(|attached| attached.contains(task))
-            .await
-            .is_ok();
+        let is_there = attached.wait_for(is_there).await.is_ok();
         if !is_there {
             // The agent has ended.
             std::future::pending::<()>().await;
@@ -176,7 +197,22 @@ impl Agent {
                 facts.attachments.contains_key(&AttachmentKey { task, network })
             })
         });
-        let attached: BTreeSet<TaskId> = attached.map(|(_, task)| task.id.clone()).collect();
+        let is_named = |task: &TaskId, network: &NetworkName| {
+            let (task, network) = (task.clone(), network.clone());
+            let found = facts.attachments.get(&AttachmentKey { task, network });
+            found.is_some_and(|found| found.resolver.is_some())
+        };
+        let tasks = attached
+            .map(|(_, task)| {
+                let networks = task.endpoints.iter().map(|endpoint| endpoint.network.clone());
+                let named = networks.filter(|network| is_named(&task.id, network));
+                (task.id.clone(), named.collect())
+            })
+            .collect();
+        let attached = Attached {
+            revision: plan.catalog.revision,
+            tasks,
+        };
         orders.attached.send_if_modified(|before| {
             let is_news = *before != attached;
             *before = attached;

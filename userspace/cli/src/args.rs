@@ -216,6 +216,9 @@ pub(crate) struct NodeArgs {
         conflicts_with = "catalog"
     )]
     pub(crate) plugin_socket: PathBuf,
+    /// Where essaim-cni finds the daemon; by default cni.sock in the state directory.
+    #[arg(long, value_name = "FILE", conflicts_with = "catalog")]
+    pub(crate) cni_socket: Option<PathBuf>,
     /// A label of this node's engine, for constraints on engine.labels.
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label, conflicts_with = "catalog")]
     pub(crate) labels: Vec<(String, String)>,

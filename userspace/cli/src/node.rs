@@ -85,6 +85,10 @@ fn join_in(args: &NodeArgs) -> anyhow::Result<Exit> {
         api_tcp: api_tcp(args),
         docker_socket: absolute(&args.docker_socket)?,
         plugin_socket: absolute(&args.plugin_socket)?,
+        cni_socket: args
+            .cni_socket
+            .as_ref()
+            .map_or_else(|| Ok(state_dir.path().join("cni.sock")), absolute)?,
         state_dir,
         pace: pace(args),
         absence: Duration::from_secs(args.gossip_absence),

@@ -68,6 +68,8 @@ pub struct DaemonOptions {
     pub docker_socket: PathBuf,
     /// Where that engine looks for the network plugin: a file `essaim.sock` in a folder of plugins.
     pub plugin_socket: PathBuf,
+    /// Where `essaim-cni` finds the daemon.
+    pub cni_socket: PathBuf,
     /// How soon a node that does not answer is down.
     pub pace: GossipPace,
     /// How long the holder answers for the node while the daemon is away.
@@ -153,6 +155,8 @@ pub async fn run_daemon(options: DaemonOptions) -> Result<(), DaemonError> {
         () = serve_on_tcp(on_tcp, daemon) => {}
         () = follow => {}
         () = serve_plugin(&options, &plugin) => {}
+        () = serve_cni(&options, &plugin) => {}
+        () = plugin.run() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -173,14 +177,25 @@ async fn serve_on_tcp(socket: Option<TlsSocket>, daemon: Daemon) {
 async fn serve_plugin(options: &DaemonOptions, plugin: &Plugin<PluginHost>) {
     match essaim_plugin::Socket::bind(&options.plugin_socket) {
         Ok(socket) => {
-            tokio::select! {
-                _ = essaim_plugin::serve(&socket, plugin) => {}
-                () = plugin.run() => {}
-            }
+            essaim_plugin::serve(&socket, plugin).await;
         }
         Err(error) => tracing::warn!(
             error = essaim_rpc::chain(&error),
             "the node's Docker Engine finds no plugin: its containers cannot be on the cluster's networks"
+        ),
+    }
+    pending::<()>().await;
+}
+
+/// Serves `essaim-cni`. Without the socket the rest goes on.
+async fn serve_cni(options: &DaemonOptions, plugin: &Plugin<PluginHost>) {
+    match essaim_plugin::Socket::bind(&options.cni_socket) {
+        Ok(socket) => {
+            essaim_plugin::serve_cni(&socket, plugin).await;
+        }
+        Err(error) => tracing::warn!(
+            error = essaim_rpc::chain(&error),
+            "essaim-cni does not find the node: containers of other engines than Docker's cannot be on the cluster's networks"
         ),
     }
     pending::<()>().await;

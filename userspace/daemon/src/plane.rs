@@ -9,7 +9,7 @@ use essaim_agent::{
 use essaim_gossip::KeyRing;
 use essaim_ipsec::Ring;
 use essaim_model::{AttachmentKey, Catalog, CatalogDelta, NetworkName, NodeName, TaskId as ModelTaskId};
-use essaim_netlink::handover_link;
+use essaim_netlink::{attachment_link, handover_link};
 use essaim_objects::{NodeId, Task, TaskId};
 use essaim_plugin::Link;
 use essaim_protocol::{CatalogUpdate, DataKey, GossipKey};
@@ -312,24 +312,72 @@ impl Plane {
         self.check_encryption(&id).await.map(|()| link)
     }
 
-    /// The link of a task's endpoint that has this address, as the catalog has it.
-    fn handover(&self, task: &ModelTaskId, address: IpAddr) -> Option<Link> {
-        let state = self.state();
-        let (catalog, node) = (state.catalog.as_ref()?, state.node.as_ref()?);
+    /// Waits until a container's endpoint is in its namespace, works, and names are answered there.
+    pub(crate) async fn occupied(&self, task: TaskId, address: IpAddr) -> Result<(), String> {
+        let Some(id) = named(task) else {
+            return Err(format!("{task} is no name of a task"));
+        };
+        let attached = async {
+            let (key, revision) = loop {
+                // In this order: the revision has the endpoint, where it is not a later one already.
+                if let Some(key) = self.endpoint(&id, address)
+                    && let Some(revision) = self.revision()
+                {
+                    break (key, revision);
+                }
+                sleep(LOOK).await;
+            };
+            self.agent().await.attached_to(&key, revision).await;
+        };
+        timeout(ATTACH, attached).await.map_err(|_| {
+            format!(
+                "its interface was not there within {} s; see essaim status and essaim verify on the node",
+                ATTACH.as_secs()
+            )
+        })?;
+        self.check_encryption(&id).await
+    }
+
+    /// The task's endpoint that has this address, as the catalog has it.
+    fn endpoint(&self, task: &ModelTaskId, address: IpAddr) -> Option<AttachmentKey> {
+        let catalog = self.state().catalog.clone()?;
         let mut tasks = catalog.services.iter().flat_map(|service| &service.tasks);
         let found = tasks.find(|found| found.id == *task)?;
         let mut endpoints = found.endpoints.iter();
         let endpoint = endpoints.find(|endpoint| endpoint.addresses.contains(&address))?;
-        let network = endpoint.network.clone();
-        let mut networks = catalog.networks.iter();
-        let is_internal = networks.any(|found| found.name == network && found.internal);
-        let key = AttachmentKey {
+        Some(AttachmentKey {
             task: task.clone(),
-            network,
+            network: endpoint.network.clone(),
+        })
+    }
+
+    /// The node's end of the link of such an endpoint.
+    pub(crate) fn node_link(&self, task: TaskId, address: IpAddr) -> Option<String> {
+        let key = self.endpoint(&named(task)?, address)?;
+        Some(attachment_link(self.state().node.as_ref()?, &key))
+    }
+
+    /// Waits until the node has no link of this name.
+    pub(crate) async fn gone(&self, link: &str) {
+        let gone = async {
+            while if_nametoindex(link).is_ok() {
+                sleep(LOOK).await;
+            }
         };
+        if timeout(DRAIN, gone).await.is_err() {
+            tracing::warn!(link, "the link of a container that has left is there yet");
+        }
+    }
+
+    /// The other end of it, for an engine to take.
+    fn handover(&self, task: &ModelTaskId, address: IpAddr) -> Option<Link> {
+        let key = self.endpoint(task, address)?;
+        let state = self.state();
+        let (catalog, node) = (state.catalog.as_ref()?, state.node.as_ref()?);
+        let mut networks = catalog.networks.iter();
         Some(Link {
             name: handover_link(node, &key),
-            is_internal,
+            is_internal: networks.any(|found| found.name == key.network && found.internal),
         })
     }
 

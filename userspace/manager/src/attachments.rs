@@ -8,7 +8,8 @@ use essaim_objects::{
     TaskSpec, TaskState, Timestamp,
 };
 use essaim_protocol::{
-    AttachedContainer, Attachments, AttachmentsHeld, ContainerNetwork, Place, RefusedContainer,
+    AttachedContainer, Attachments, AttachmentsHeld, ContainerInterface, ContainerNetwork,
+    DEFAULT_ROUTE_OPTION, INTERFACE_OPTION, Place, RefusedContainer,
 };
 use essaim_store::{MAX_CHANGES, ObjectId, Transaction, View};
 use ipnet::IpNet;
@@ -179,9 +180,14 @@ fn wanted(
         };
         attachments.push(NetworkAttachment::new(network.id, addresses));
     }
+    let options = |interface: &ContainerInterface| {
+        let default = (DEFAULT_ROUTE_OPTION.to_owned(), interface.is_default.to_string());
+        BTreeMap::from([(INTERFACE_OPTION.to_owned(), interface.name.clone()), default])
+    };
     let target = |asked: &ContainerNetwork| NetworkTarget {
         target: Some(asked.network.to_string()),
         aliases: Some(asked.names.clone()).filter(|names| !names.is_empty()),
+        driver_opts: asked.interface.as_ref().map(options),
         ..NetworkTarget::default()
     };
     let spec = TaskSpec {

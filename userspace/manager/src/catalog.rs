@@ -21,12 +21,13 @@ pub use since::{Touched, catalog_after, catalog_since};
 use crate::attachments::is_attachment;
 use essaim_abi::Protocol;
 use essaim_model::{
-    Catalog, Cluster, ContainerId, Endpoint, HISTORY_GENERATIONS, HostName, Network, NetworkName, Node,
-    NodeName, NodeState, Port, PortMode, PortName, ResolverOption, Service, ServiceDns, ServiceName,
-    ServiceNetwork, Task, TaskId, TaskState, Vni,
+    Catalog, Cluster, ContainerId, Endpoint, HISTORY_GENERATIONS, HostName, InterfaceName, Network,
+    NetworkName, Node, NodeName, NodeState, Port, PortMode, PortName, ResolverOption, Service, ServiceDns,
+    ServiceName, ServiceNetwork, Task, TaskId, TaskState, Vni,
 };
 use essaim_objects as objects;
 use essaim_objects::{MTU_OPTION, NetworkId, NodeId, PublishMode, ResolutionMode, Timestamp, VXLAN_OVERHEAD};
+use essaim_protocol::{DEFAULT_ROUTE_OPTION, INTERFACE_OPTION};
 use essaim_store::View;
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,7 +43,8 @@ pub fn netns_of(task: objects::TaskId) -> String {
     format!("es-{task}")
 }
 
-/// That of a container that is not the cluster's: the agent gives it the name once the node's engine has made it.
+/// That of a container that is not the cluster's. It has the name from the agent, once the node's engine has moved a link
+/// there, or from the node's daemon before the agent makes one there.
 pub fn handover_netns_of(task: objects::TaskId) -> String {
     format!("ec-{task}")
 }
@@ -280,7 +282,6 @@ fn attachment(
     let name_of = |id: NetworkId| networks.get(&id).map(|(name, _)| name.clone());
     let mut own = Service::new(ServiceName::new(task.id.as_str()).ok()?);
     let mut live = self::task(task, &name_of, nodes)?;
-    live.handover = true;
     live.netns = handover_netns_of(task.id);
     let container = task.spec.network_attachment.as_ref();
     let container = container.and_then(|spec| spec.container_id.as_deref());
@@ -295,6 +296,21 @@ fn attachment(
         let mut endpoints = live.endpoints.iter_mut();
         if let Some(endpoint) = endpoints.find(|endpoint| endpoint.network == name) {
             endpoint.aliases = names;
+            let option = |option| {
+                target
+                    .driver_opts
+                    .as_ref()
+                    .and_then(|options| options.get(option))
+            };
+            let interface = option(INTERFACE_OPTION).and_then(|interface| InterfaceName::new(interface).ok());
+            if interface.is_some() {
+                endpoint.default_route = option(DEFAULT_ROUTE_OPTION).is_some_and(|value| value == "true");
+                if endpoint.default_route {
+                    own.default_network.get_or_insert_with(|| name.clone());
+                }
+            }
+            live.handover |= interface.is_none();
+            endpoint.interface = interface;
             own.networks.push(ServiceNetwork::new(name, Vec::new()));
         }
     }

@@ -216,7 +216,7 @@ pub struct AttachmentPlan {
     pub netns: String,
     /// The node's container engine moves the interface there, and sets its name, addresses and routes.
     pub handover: bool,
-    /// The interface's name within it: `eth0`, `eth1`, …; where it is handed over, the engine chooses.
+    /// The interface's name within it: `eth0`, `eth1`, …, or its own; where it is handed over, the engine chooses.
     pub interface: String,
     /// Its addresses with their subnets' prefixes.
     pub addresses: Vec<IpNet>,

@@ -36,8 +36,8 @@ pub use ids::stable_id;
 pub use liveness::Liveness;
 pub use maglev::{MaglevTable, Membership, TABLE_SIZES, table_size};
 pub use names::{
-    AttachmentKey, BackendKey, NameError, NetworkName, NodeName, Scope, ServiceKey, ServiceName, TaskId, Vni,
-    VniError,
+    AttachmentKey, BackendKey, InterfaceName, NameError, NetworkName, NodeName, Scope, ServiceKey,
+    ServiceName, TaskId, Vni, VniError,
 };
 pub use plan::{PlanError, plan, replan};
 

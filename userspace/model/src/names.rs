@@ -10,6 +10,8 @@ use std::sync::Arc;
 const MAX_NAME: usize = 63;
 /// Longest task identity, in bytes.
 const MAX_TASK_ID: usize = 127;
+/// Longest name of a network interface, in bytes (`IFNAMSIZ` of linux/if.h, less its end).
+const MAX_INTERFACE: usize = 15;
 
 /// A string that cannot be a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,6 +162,10 @@ name! {
 name! {
     /// The identity of a task, `web.1` for example; never given to another task.
     TaskId, "task id", MAX_TASK_ID
+}
+name! {
+    /// The name of a network interface.
+    InterfaceName, "interface name", MAX_INTERFACE
 }
 
 impl NetworkName {

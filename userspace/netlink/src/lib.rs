@@ -46,6 +46,7 @@ pub use error::{LinkProblem, NetlinkError, NetnsError};
 pub use firewall::{DockerUserRules, Family, MarkedRule, ObservedFirewall, Ruleset};
 pub use netns::{NAMED_NETNS, NetnsRef, in_netns, netns_cookie, netns_path};
 pub use netns_name::{NetnsNameError, hold_netns, is_netns, remove_netns};
+pub use observe::link_of;
 pub use observed::{
     Certainty, LinkKind, ObservedLink, ObservedLinks, ObservedNeighbour, ObservedNetns, Route, VxlanSettings,
 };

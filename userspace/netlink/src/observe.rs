@@ -105,6 +105,17 @@ pub(crate) fn links(session: &mut Session) -> Result<BTreeMap<String, ObservedLi
     Ok(links)
 }
 
+/// A link in a namespace, with its addresses; `None` where there is none of that name.
+///
+/// # Errors
+/// The namespace cannot be entered, or the kernel does not answer.
+pub fn link_of(netns: &NetnsRef, link: &str) -> Result<Option<ObservedLink>, NetlinkError> {
+    in_netns(netns, || {
+        let mut session = Session::open()?;
+        Ok(links(&mut session)?.remove(link))
+    })?
+}
+
 /// The routes of essaim; the kernel leaves out the others, of which there may be a million.
 fn routes(
     session: &mut Session,

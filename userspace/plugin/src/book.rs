@@ -4,7 +4,7 @@
 //! container. The endpoints of one sandbox are one container, whose task is that of the lease that came first.
 
 use essaim_objects::{NetworkId, TaskId};
-use essaim_protocol::{AttachedContainer, Attachments, ContainerNetwork};
+use essaim_protocol::{AttachedContainer, Attachments, CniAttachment, ContainerInterface, ContainerNetwork};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +27,31 @@ pub struct Lease {
     pub names: Vec<String>,
     /// What the engine calls the container.
     pub container: Option<String>,
+    /// The interface that a runtime has asked for by CNI; none where the Docker Engine has the lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Interface>,
+}
+
+/// An interface of a container that the Docker Engine does not know: no other engine tells what it has, so it lasts until its
+/// runtime gives it back, at the longest until the machine starts anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    /// What the runtime knows it by.
+    pub attachment: CniAttachment,
+    /// Whether the container's default route leads through it.
+    pub is_default: bool,
+    /// The start of the machine that it was made in.
+    pub boot: String,
+}
+
+/// The identity of the endpoint of such an interface.
+pub fn endpoint_of(attachment: &CniAttachment) -> String {
+    let CniAttachment {
+        config,
+        container,
+        interface,
+    } = attachment;
+    format!("cni/{config}/{container}/{interface}")
 }
 
 /// An endpoint of the engine's.
@@ -83,7 +108,7 @@ pub enum BookError {
 
 impl Book {
     /// A lease whose addresses are to be chosen, or these.
-    pub fn ask(&mut self, task: TaskId, network: NetworkId, wanted: Option<IpNet>) {
+    pub fn ask(&mut self, task: TaskId, network: NetworkId, wanted: impl IntoIterator<Item = IpNet>) {
         let lease = Lease {
             network,
             addresses: wanted.into_iter().collect(),
@@ -92,6 +117,7 @@ impl Book {
             joined: None,
             names: Vec::new(),
             container: None,
+            interface: None,
         };
         self.leases.insert(task, lease);
     }
@@ -239,6 +265,78 @@ impl Book {
         is_news
     }
 
+    /// An interface of a runtime's takes part in its network, in a namespace, with the addresses that its lease was given; the
+    /// container's task.
+    ///
+    /// # Errors
+    /// There is no such lease.
+    pub fn occupy(
+        &mut self,
+        lease: TaskId,
+        interface: Interface,
+        sandbox: &str,
+        names: Vec<String>,
+    ) -> Result<TaskId, BookError> {
+        let id = endpoint_of(&interface.attachment);
+        let Some(found) = self.leases.get_mut(&lease) else {
+            return Err(BookError::NoEndpoint { id });
+        };
+        found.endpoint = Some(Endpoint {
+            id: id.clone(),
+            network: String::new(),
+        });
+        let container = interface.attachment.container.clone();
+        (found.container, found.names) = (Some(container), names);
+        found.interface = Some(interface);
+        self.join(&id, sandbox)
+    }
+
+    /// The interface of a runtime's, with its lease.
+    pub fn interface(&self, attachment: &CniAttachment) -> Option<(TaskId, &Lease)> {
+        let of = |lease: &Lease| {
+            let interface = lease.interface.as_ref();
+            interface.is_some_and(|interface| interface.attachment == *attachment)
+        };
+        let mut leases = self.leases.iter();
+        leases
+            .find(|(_, lease)| of(lease))
+            .map(|(task, lease)| (*task, lease))
+    }
+
+    /// The interfaces of a runtime's configuration.
+    pub fn interfaces(&self, config: &str) -> Vec<CniAttachment> {
+        let interfaces = self.leases.values().filter_map(|lease| lease.interface.as_ref());
+        let attachments = interfaces.map(|interface| &interface.attachment);
+        attachments
+            .filter(|attachment| attachment.config == config)
+            .cloned()
+            .collect()
+    }
+
+    /// The interface of a runtime's is no more, and its addresses are free: where it was, and whether the container takes
+    /// part in anything yet.
+    pub fn vacate(&mut self, attachment: &CniAttachment) -> Option<Vacated> {
+        let (lease, found) = self.interface(attachment)?;
+        let (addresses, joined) = (found.addresses.clone(), found.joined.clone());
+        let ended = self.remove(lease);
+        Some(Vacated {
+            address: addresses.first().map(IpNet::addr),
+            task: joined.map(|joined| joined.task),
+            is_last: ended.is_some(),
+        })
+    }
+
+    /// Forgets the interfaces of runtimes that were made before the machine's last start, whose namespaces ended with it;
+    /// how many.
+    pub fn start_anew(&mut self, boot: &str) -> usize {
+        let before = self.leases.len();
+        self.leases.retain(|_, lease| {
+            let interface = lease.interface.as_ref();
+            interface.is_none_or(|interface| interface.boot == boot)
+        });
+        before - self.leases.len()
+    }
+
     /// The leases of a container, in the order in which its endpoints came.
     pub fn members(&self, task: TaskId) -> impl Iterator<Item = &Lease> {
         let joined = |lease: &&Lease| lease.joined.as_ref().is_some_and(|joined| joined.task == task);
@@ -259,6 +357,10 @@ impl Book {
             network: lease.network,
             addresses: lease.addresses.iter().map(IpNet::addr).collect(),
             names: lease.names.clone(),
+            interface: lease.interface.as_ref().map(|interface| ContainerInterface {
+                name: interface.attachment.interface.clone(),
+                is_default: interface.is_default,
+            }),
         };
         let kept = self.leases.iter().filter(|(_, lease)| lease.joined.is_none());
         let kept = kept.map(|(task, lease)| AttachedContainer {
@@ -277,6 +379,17 @@ impl Book {
             containers: containers.chain(kept).collect(),
         }
     }
+}
+
+/// What an interface has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vacated {
+    /// The first of its addresses.
+    pub address: Option<IpAddr>,
+    /// The container's task, where it took part.
+    pub task: Option<TaskId>,
+    /// Whether it was the container's last.
+    pub is_last: bool,
 }
 
 #[cfg(test)]

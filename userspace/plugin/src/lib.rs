@@ -23,7 +23,8 @@
 //! | `calls` | what the engine sends and is answered |
 //! | [`Plugin`] | the calls, by the book and the node |
 //! | `engine` | what the plugin asks of the engine |
-//! | [`Socket`], [`serve`] | where the engine finds it |
+//! | `plugin::cni` | the calls of `essaim-cni`, for containers of other runtimes, by the same book |
+//! | [`Socket`], [`serve`], [`serve_cni`] | where the engine finds it, and where `essaim-cni` does |
 //! | [`Host`] | what it needs of the node |
 //!
 //! The book outlives the daemon. The engine repeats a call for some 15 s where nobody listens: a daemon may be replaced
@@ -38,9 +39,9 @@ mod host;
 mod plugin;
 mod server;
 
-pub use host::{Host, Link};
+pub use host::{Host, Link, SeenLink};
 pub use plugin::Plugin;
-pub use server::{Socket, serve};
+pub use server::{Socket, serve, serve_cni};
 
 use essaim_protocol::{DRIVER, NETWORK_OPTION};
 use std::io;

@@ -1,5 +1,7 @@
 //! The plugin: what the engine asks, answered from the book and by the node.
 
+mod cni;
+
 use crate::book::{Book, Endpoint, Lease};
 use crate::calls::{
     CreateEndpoint, CreateNetwork, OfEndpoint, PoolId, ReleaseAddress, RequestAddress, RequestPool, SPACE,
@@ -10,7 +12,7 @@ use crate::file::BookFile;
 use crate::host::Host;
 use crate::{NETWORK_OPTION, PluginError};
 use essaim_objects::{Network, TaskId};
-use essaim_protocol::RefusedContainer;
+use essaim_protocol::{AttachmentsHeld, Place, RefusedContainer};
 use essaim_store::mac;
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
@@ -59,6 +61,17 @@ struct Inner<H> {
     stale: Notify,
 }
 
+/// Why a container has no place on a network.
+#[derive(Debug, thiserror::Error)]
+enum NotGranted {
+    /// The managers do not answer; they may come to know of it all the same.
+    #[error("{0}")]
+    Unasked(String),
+    /// They refuse it.
+    #[error("{0}")]
+    Refused(String),
+}
+
 impl<H: Host> Plugin<H> {
     /// The plugin with what an earlier one has kept in a file, of the engine behind a socket.
     ///
@@ -70,7 +83,15 @@ impl<H: Host> Plugin<H> {
         file: impl Into<std::path::PathBuf>,
     ) -> Result<Self, PluginError> {
         let file = BookFile::new(file.into());
-        let book = file.read()?;
+        let mut book = file.read()?;
+        let forgotten = book.start_anew(&host.boot());
+        if forgotten > 0 {
+            tracing::info!(
+                forgotten,
+                "the machine has started anew, without the containers that it had"
+            );
+            file.write(&book)?;
+        }
         for task in book.joined() {
             host.runs(task);
         }
@@ -123,13 +144,22 @@ impl<H: Host> Plugin<H> {
         }
     }
 
-    /// Tells the managers what the book says; what they refuse.
-    async fn tell(&self, book: &Book) -> Result<Vec<RefusedContainer>, String> {
+    /// Tells the managers what the book says.
+    async fn tell(&self, book: &Book) -> Result<AttachmentsHeld, String> {
         let held = self.inner.host.hold(book.said()).await?;
         for RefusedContainer { task, why } in &held.refused {
             tracing::warn!(%task, why, "a container is on no network of the cluster any more");
         }
-        Ok(held.refused)
+        Ok(held)
+    }
+
+    /// Tells the managers what the book says; the places of all containers, where they do not refuse this one.
+    async fn granted(&self, book: &Book, task: TaskId) -> Result<Vec<Place>, NotGranted> {
+        let held = self.tell(book).await.map_err(NotGranted::Unasked)?;
+        match held.refused.into_iter().find(|refused| refused.task == task) {
+            Some(refused) => Err(NotGranted::Refused(refused.why)),
+            None => Ok(held.places),
+        }
     }
 
     async fn sweep(&self) {
@@ -149,7 +179,7 @@ impl<H: Host> Plugin<H> {
         let mut book = self.inner.book.lock().await;
         let is_absent = |lease: &Lease| {
             let endpoint = lease.endpoint.as_ref();
-            !endpoint.is_some_and(|endpoint| there.contains(&endpoint.id))
+            lease.interface.is_none() && !endpoint.is_some_and(|endpoint| there.contains(&endpoint.id))
         };
         let absent = book.leases.iter().filter(|(_, lease)| is_absent(lease));
         let absent: BTreeSet<TaskId> = absent.map(|(task, _)| *task).collect();
@@ -315,12 +345,8 @@ impl<H: Host> Plugin<H> {
 
     /// Has the managers choose the addresses of a new lease.
     async fn asked(&self, book: &mut Book, task: TaskId, pool: PoolId) -> Result<IpNet, String> {
-        let held = self.inner.host.hold(book.said()).await?;
-        if let Some(refused) = held.refused.into_iter().find(|refused| refused.task == task) {
-            return Err(refused.why);
-        }
-        let place = held
-            .places
+        let places = self.granted(book, task).await.map_err(|why| why.to_string())?;
+        let place = places
             .into_iter()
             .find(|place| place.task == task && place.network == pool.network);
         book.take(task, place.map(|place| place.addresses).unwrap_or_default());
@@ -382,10 +408,7 @@ impl<H: Host> Plugin<H> {
                 .join(&asked.endpoint, &asked.sandbox)
                 .map_err(|error| error.to_string())?;
             self.kept(&book);
-            let told = self.tell(&book).await.and_then(|refused| {
-                let mut refused = refused.into_iter().filter(|refused| refused.task == task);
-                refused.next().map_or(Ok(()), |refused| Err(refused.why))
-            });
+            let told = self.granted(&book, task).await;
             let own = book.members(task).find(|lease| {
                 lease
                     .endpoint
@@ -395,7 +418,7 @@ impl<H: Host> Plugin<H> {
             let own = own.and_then(|lease| lease.addresses.first()).map(IpNet::addr);
             if let Err(why) = told {
                 self.left(&mut book, &asked.endpoint)?;
-                return Err(why);
+                return Err(why.to_string());
             }
             (task, own.ok_or("the endpoint has no address")?)
         };

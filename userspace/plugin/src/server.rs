@@ -1,17 +1,20 @@
-//! The socket at which the engine finds the plugin.
+//! The sockets at which the engine finds the plugin, and `essaim-cni` the daemon.
 
 use crate::PluginError;
 use crate::host::Host;
 use crate::plugin::Plugin;
 use bytes::Bytes;
+use essaim_protocol::CniRefusal;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::fmt::Display;
+use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -19,14 +22,12 @@ use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::time::sleep;
 
-/// What the protocol's answers are called.
-const TYPE: HeaderValue = HeaderValue::from_static("application/vnd.docker.plugins.v1.1+json");
 /// Largest call, in bytes.
 const LONGEST: usize = 1 << 20;
 /// How long to wait where the system has no descriptor left for a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The plugin's socket. Its file goes with it.
+/// A socket. Its file goes with it.
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
@@ -34,8 +35,8 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Listens at a path, whose folder is made where it is missing. Whoever listened there before does so no more: an engine
-    /// looks for a plugin by the file's name. For root only. To be called within a Tokio runtime.
+    /// Listens at a path, whose folder is made where it is missing. Whoever listened there before does so no more: it is
+    /// looked for by the file's name. For root only. To be called within a Tokio runtime.
     ///
     /// # Errors
     /// The system refuses.
@@ -73,24 +74,98 @@ impl Drop for Socket {
     }
 }
 
+/// What is answered at a socket.
+trait Calls: Clone + Send + Sync + 'static {
+    /// Who asks, for the log.
+    const ASKER: &'static str;
+    /// What the answers are called.
+    const TYPE: HeaderValue;
+    /// Why a call is refused.
+    type Refusal: Display + Send;
+
+    /// Answers a call; `None` where there is no such call.
+    fn answer(
+        &self,
+        call: &str,
+        body: &[u8],
+    ) -> impl Future<Output = Option<Result<Value, Self::Refusal>>> + Send;
+
+    /// How a refusal is told.
+    fn refusal(why: &Self::Refusal) -> Response<Full<Bytes>>;
+}
+
+struct EngineCalls<H>(Plugin<H>);
+
+impl<H> Clone for EngineCalls<H> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<H: Host> Calls for EngineCalls<H> {
+    const ASKER: &'static str = "the Docker Engine";
+    const TYPE: HeaderValue = HeaderValue::from_static("application/vnd.docker.plugins.v1.1+json");
+    type Refusal = String;
+
+    async fn answer(&self, call: &str, body: &[u8]) -> Option<Result<Value, String>> {
+        self.0.answer(call, body).await
+    }
+
+    fn refusal(why: &String) -> Response<Full<Bytes>> {
+        reply::<Self>(StatusCode::OK, &json!({ "Err": why }))
+    }
+}
+
+struct CniCalls<H>(Plugin<H>);
+
+impl<H> Clone for CniCalls<H> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<H: Host> Calls for CniCalls<H> {
+    const ASKER: &'static str = "essaim-cni";
+    const TYPE: HeaderValue = HeaderValue::from_static("application/json");
+    type Refusal = CniRefusal;
+
+    async fn answer(&self, call: &str, body: &[u8]) -> Option<Result<Value, CniRefusal>> {
+        self.0.cni(call, body).await
+    }
+
+    fn refusal(why: &CniRefusal) -> Response<Full<Bytes>> {
+        reply::<Self>(StatusCode::CONFLICT, &json!(why))
+    }
+}
+
 /// Answers the engine until it is dropped.
 pub async fn serve<H: Host>(socket: &Socket, plugin: &Plugin<H>) -> Infallible {
+    serve_calls(socket, EngineCalls(plugin.clone())).await
+}
+
+/// Answers `essaim-cni` until it is dropped.
+pub async fn serve_cni<H: Host>(socket: &Socket, plugin: &Plugin<H>) -> Infallible {
+    serve_calls(socket, CniCalls(plugin.clone())).await
+}
+
+async fn serve_calls<C: Calls>(socket: &Socket, calls: C) -> Infallible {
+    let asker = C::ASKER;
     loop {
         let stream = match socket.listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "a connection of the Docker Engine was not taken");
+                tracing::warn!(%error, asker, "a connection was not taken");
                 sleep(PAUSE).await;
                 continue;
             }
         };
-        let plugin = plugin.clone();
+        let calls = calls.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let plugin = plugin.clone();
-                // A call whose connection breaks is done to its end: the engine will give back what it was told.
+                let calls = calls.clone();
+                // A call whose connection breaks is done to its end: who asked will give back what it was told.
                 async move {
-                    let answer = tokio::spawn(async move { answer(&plugin, request).await });
+                    let answer = tokio::spawn(async move { answer(&calls, request).await });
                     answer.await.map_err(io::Error::other)
                 }
             });
@@ -98,41 +173,42 @@ pub async fn serve<H: Host>(socket: &Socket, plugin: &Plugin<H>) -> Infallible {
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(stream), service);
             if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection of the Docker Engine broke");
+                tracing::debug!(%error, asker, "a connection broke");
             }
         });
     }
 }
 
-async fn answer<H: Host>(plugin: &Plugin<H>, request: http::Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer<C: Calls>(calls: &C, request: http::Request<Incoming>) -> Response<Full<Bytes>> {
+    let asker = C::ASKER;
     let (head, body) = request.into_parts();
     let call = head.uri.path();
     if head.method != Method::POST {
-        return reply(StatusCode::METHOD_NOT_ALLOWED, &json!({ "Err": "expected POST" }));
+        return reply::<C>(StatusCode::METHOD_NOT_ALLOWED, &json!({ "Err": "expected POST" }));
     }
     let body = match Limited::new(body, LONGEST).collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) => return reply(StatusCode::BAD_REQUEST, &json!({ "Err": error.to_string() })),
+        Err(error) => return reply::<C>(StatusCode::BAD_REQUEST, &json!({ "Err": error.to_string() })),
     };
-    match plugin.answer(call, &body).await {
+    match calls.answer(call, &body).await {
         Some(Ok(said)) => {
-            tracing::debug!(call, "answered the Docker Engine");
-            reply(StatusCode::OK, &said)
+            tracing::debug!(call, asker, "answered");
+            reply::<C>(StatusCode::OK, &said)
         }
         Some(Err(why)) => {
-            tracing::warn!(call, why, "refused the Docker Engine");
-            reply(StatusCode::OK, &json!({ "Err": why }))
+            tracing::warn!(call, asker, %why, "refused");
+            C::refusal(&why)
         }
-        None => reply(
+        None => reply::<C>(
             StatusCode::NOT_FOUND,
             &json!({ "Err": format!("there is no call {call}") }),
         ),
     }
 }
 
-fn reply(status: StatusCode, said: &serde_json::Value) -> Response<Full<Bytes>> {
+fn reply<C: Calls>(status: StatusCode, said: &Value) -> Response<Full<Bytes>> {
     let mut reply = Response::new(Full::from(said.to_string()));
     *reply.status_mut() = status;
-    reply.headers_mut().insert(header::CONTENT_TYPE, TYPE);
+    reply.headers_mut().insert(header::CONTENT_TYPE, C::TYPE);
     reply
 }

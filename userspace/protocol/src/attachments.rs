@@ -10,6 +10,11 @@ use std::net::IpAddr;
 pub const DRIVER: &str = "essaim";
 /// The option of such a network that says which of the cluster's it stands for, by its identity.
 pub const NETWORK_OPTION: &str = "essaim.network";
+/// The option of an attachment that says what its interface is called: essaim's part of the node makes it where the
+/// container is, and leaves nothing of it to an engine.
+pub const INTERFACE_OPTION: &str = "essaim.interface";
+/// The option of such an attachment that says that the container's default route leads there, where it is `true`.
+pub const DEFAULT_ROUTE_OPTION: &str = "essaim.default-route";
 
 /// Asks for a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +54,19 @@ pub struct ContainerNetwork {
     pub addresses: Vec<IpAddr>,
     /// What it is called there.
     pub names: Vec<String>,
+    /// The interface that the node's data plane makes in the container's namespace, by the name that this has from the
+    /// node's daemon; none where a container engine moves it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<ContainerInterface>,
+}
+
+/// A container's interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerInterface {
+    /// Its name.
+    pub name: String,
+    /// Whether the container's default route leads through it.
+    pub is_default: bool,
 }
 
 /// What the node's containers have now.

@@ -11,6 +11,7 @@
 
 mod assignment;
 mod attachments;
+mod cni;
 mod logs;
 mod membership;
 mod parts;
@@ -18,8 +19,11 @@ mod session;
 
 pub use assignment::{Assignment, AssignmentId, Assignments, Basis};
 pub use attachments::{
-    AttachedContainer, Attachments, AttachmentsHeld, ContainerNetwork, DRIVER, FindNetwork, NETWORK_OPTION,
-    Place, RefusedContainer,
+    AttachedContainer, Attachments, AttachmentsHeld, ContainerInterface, ContainerNetwork,
+    DEFAULT_ROUTE_OPTION, DRIVER, FindNetwork, INTERFACE_OPTION, NETWORK_OPTION, Place, RefusedContainer,
+};
+pub use cni::{
+    CniAdd, CniAttachment, CniCheck, CniFault, CniGc, CniInterface, CniRefusal, CniStatus, cni_path,
 };
 pub use logs::{
     LogBatch, LogEnd, LogMessage, LogPosition, LogSelector, LogSource, LogSubscription, LogSubscriptionId,

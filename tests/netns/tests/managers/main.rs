@@ -15,6 +15,7 @@
 
 mod certificates;
 mod changes;
+mod cni;
 mod disks;
 mod leaders;
 mod members;

@@ -80,6 +80,7 @@ fn container(task: u128, networks: &[(u128, &[&str])]) -> AttachedContainer {
         network: NetworkId::from_bits(*network),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
         names: vec![format!("name-of-{task}")],
+        interface: None,
     };
     AttachedContainer {
         task: TaskId::from_bits(task),
@@ -254,4 +255,43 @@ fn a_network_is_found_by_name_and_by_the_only_beginning_of_an_identity() {
     assert!(find_network(view, &id[..5]).is_none(), "both begin so");
     assert!(find_network(view, "").is_none());
     assert!(find_network(view, "none").is_none());
+}
+
+#[test]
+fn an_interface_of_the_data_planes_is_in_the_catalog_as_it_was_asked_for() {
+    let mut lab = Lab::new();
+    let asked = |interface: Option<(&str, bool)>| {
+        let mut asked = container(21, &[(APP, &["10.3.0.9"])]);
+        asked.is_joined = true;
+        asked.networks[0].interface = interface.map(|(name, is_default)| ContainerInterface {
+            name: name.to_owned(),
+            is_default,
+        });
+        asked
+    };
+    let mut planned = |interface| {
+        let (held, _) = lab.say(NODE, &[asked(interface)]);
+        assert_eq!(why(&held), [] as [&str; 0]);
+        let catalog = crate::catalog_of(lab.store.view());
+        assert_eq!(catalog.check(), Ok(()));
+        let service = &catalog.services[0];
+        let task = &service.tasks[0];
+        let endpoint = &task.endpoints[0];
+        let name = endpoint.interface.as_ref().map(ToString::to_string);
+        (
+            task.handover,
+            name,
+            endpoint.default_route,
+            service.default_network.is_some(),
+        )
+    };
+    assert_eq!(planned(None), (true, None, true, false), "an engine's");
+    assert_eq!(
+        planned(Some(("eth5", false))),
+        (false, Some("eth5".to_owned()), false, false)
+    );
+    assert_eq!(
+        planned(Some(("eth5", true))),
+        (false, Some("eth5".to_owned()), true, true)
+    );
 }

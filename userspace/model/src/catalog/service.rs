@@ -2,8 +2,8 @@
 
 use super::HealthCheck;
 use crate::{
-    ContainerId, HostName, NetworkName, NodeName, PortName, ResolverOption, ServiceName, TaskId, TaskState,
-    Timeouts,
+    ContainerId, HostName, InterfaceName, NetworkName, NodeName, PortName, ResolverOption, ServiceName,
+    TaskId, TaskState, Timeouts,
 };
 use essaim_abi::{MacAddr, Protocol};
 use serde::{Deserialize, Serialize};
@@ -231,16 +231,23 @@ pub struct Endpoint {
     pub mac: Option<MacAddr>,
     /// Its other names there.
     pub aliases: Vec<HostName>,
+    /// What its interface is called; else `eth0`, `eth1`, … in the task's order.
+    pub interface: Option<InterfaceName>,
+    /// Whether the task's default route may lead through it; it does so for one of its endpoints.
+    pub default_route: bool,
 }
 
 impl Endpoint {
-    /// An endpoint with these addresses, the Ethernet address that follows from them and no alias.
+    /// An endpoint with these addresses, and the Ethernet address, interface and default route that follow from them and
+    /// the task's others.
     pub const fn new(network: NetworkName, addresses: Vec<IpAddr>) -> Self {
         Self {
             network,
             addresses,
             mac: None,
             aliases: Vec::new(),
+            interface: None,
+            default_route: true,
         }
     }
 

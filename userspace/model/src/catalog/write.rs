@@ -284,6 +284,8 @@ fn write_task(out: &mut String, task: &Task) -> fmt::Result {
         addresses,
         mac,
         aliases,
+        interface,
+        default_route,
     } in endpoints
     {
         writeln!(
@@ -295,6 +297,12 @@ fn write_task(out: &mut String, task: &Task) -> fmt::Result {
             writeln!(out, "mac = \"{mac}\"")?;
         }
         write_list(out, "aliases", aliases)?;
+        if let Some(interface) = interface {
+            writeln!(out, "interface = \"{interface}\"")?;
+        }
+        if !default_route {
+            writeln!(out, "default_route = false")?;
+        }
     }
     Ok(())
 }

@@ -374,10 +374,13 @@ fn attachment_plan(
         task: task.id.clone(),
         netns: task.netns.clone(),
         handover: task.handover,
-        interface: format!("eth{index}"),
+        interface: endpoint
+            .interface
+            .as_ref()
+            .map_or_else(|| format!("eth{index}"), ToString::to_string),
         addresses,
         gateways,
-        default_route: index == 0,
+        default_route: index == 0 && endpoint.default_route,
         mac: endpoint.mac(),
         vni: network.vni,
         internal: network.internal,

@@ -398,6 +398,32 @@ fn two_networks() -> Catalog {
 }
 
 #[test]
+fn an_interface_may_have_a_name_of_its_own_and_lead_nowhere_else() {
+    let mut catalog = two_networks();
+    let endpoints = &mut catalog.services[1].tasks[0].endpoints;
+    for (endpoint, name) in endpoints.iter_mut().zip(["net1", "net0"]) {
+        endpoint.interface = Some(name.parse().unwrap());
+        endpoint.default_route = false;
+    }
+    assert_eq!(catalog.check(), Ok(()));
+    assert_eq!(Catalog::parse(&catalog.to_toml()).unwrap(), catalog);
+    let interface = |on: &str| {
+        let plan = planned(&catalog, "api", "n1").attachments[&attachment("api.1", on)].clone();
+        (plan.interface, plan.default_route)
+    };
+    assert_eq!(interface("db"), ("net1".to_owned(), false));
+    assert_eq!(interface("app"), ("net0".to_owned(), false));
+    for endpoint in &mut catalog.services[1].tasks[0].endpoints {
+        endpoint.interface = Some("net0".parse().unwrap());
+    }
+    let errors = catalog.check().unwrap_err().to_string();
+    assert!(
+        errors.contains("endpoints[1].interface") && errors.contains("net0"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn the_default_route_is_on_the_first_network_that_is_not_internal() {
     let mut catalog = two_networks();
     assert_eq!(catalog.check(), Ok(()));

@@ -124,6 +124,73 @@ fn what_was_not_handed_out_is_refused_by_name() {
     }
 }
 
+fn interface(container: &str, name: &str) -> Interface {
+    Interface {
+        attachment: CniAttachment {
+            config: "conf".to_owned(),
+            container: container.to_owned(),
+            interface: name.to_owned(),
+        },
+        is_default: name == "eth1",
+        boot: "this".to_owned(),
+    }
+}
+
+#[test]
+fn interfaces_of_a_runtime_go_one_by_one_and_with_the_machines_start() {
+    let mut book = Book::default();
+    for (bits, name) in [(1, "eth0"), (2, "eth1")] {
+        book.ask(task(bits), network(bits), None);
+        book.take(task(bits), vec![net(&format!("10.{bits}.0.5/24"))]);
+        let occupied = book.occupy(
+            task(bits),
+            interface("c", name),
+            "netns:4:7",
+            vec![format!("n{bits}")],
+        );
+        assert_eq!(occupied, Ok(task(1)));
+    }
+    placed(&mut book, 3, 7, "10.7.0.5/24", "engine's");
+    let said = book.said().containers;
+    assert_eq!(said[0].container.as_deref(), Some("c"));
+    let interfaces: Vec<_> = said[0]
+        .networks
+        .iter()
+        .map(|place| place.interface.clone())
+        .collect();
+    let expected = [("eth0", false), ("eth1", true)].map(|(name, is_default)| {
+        let name = name.to_owned();
+        Some(ContainerInterface { name, is_default })
+    });
+    assert_eq!(interfaces, expected);
+    assert_eq!(said[1].networks[0].interface, None);
+    assert_eq!(
+        book.interfaces("conf"),
+        ["eth0", "eth1"].map(|name| interface("c", name).attachment)
+    );
+    assert_eq!(book.interfaces("other"), []);
+    let written = serde_json::to_string(&book).unwrap();
+    assert_eq!(serde_json::from_str::<Book>(&written).unwrap(), book);
+
+    let mut later = book.clone();
+    assert_eq!((later.start_anew("this"), later.start_anew("next")), (0, 2));
+    assert_eq!(later.leases.len(), 1, "the engine tells of its own");
+
+    let first = interface("c", "eth0").attachment;
+    let left = book.vacate(&first).unwrap();
+    assert_eq!((left.task, left.is_last), (Some(task(1)), false));
+    assert_eq!(left.address, Some(ip("10.1.0.5")));
+    assert_eq!(book.vacate(&first), None, "it is gone");
+    let left = book.vacate(&interface("c", "eth1").attachment).unwrap();
+    assert_eq!((left.task, left.is_last), (Some(task(1)), true));
+    assert_eq!(book.leases.len(), 1);
+    let none = book.occupy(task(9), interface("d", "eth0"), "netns:4:8", Vec::new());
+    assert_eq!(
+        none.unwrap_err().to_string(),
+        "endpoint cni/conf/d/eth0 is not known"
+    );
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Run(u8, u8),

@@ -202,7 +202,7 @@ impl<'c> Checker<'c> {
             };
             self.found(endpoints, problem);
         }
-        let mut names = HashSet::new();
+        let (mut names, mut interfaces) = (HashSet::new(), HashSet::new());
         for (index, endpoint) in task.endpoints.iter().enumerate() {
             let here = endpoints.index(index);
             if !names.insert(&endpoint.network) {
@@ -229,6 +229,19 @@ impl<'c> Checker<'c> {
                 );
             }
             self.mac(here, &endpoint.network, endpoint.mac(), task, seen);
+            if let Some(interface) = &endpoint.interface
+                && !interfaces.insert(interface)
+            {
+                let (value, first) = (interface.to_string(), format!("task {}", task.id));
+                self.found(
+                    here.field("interface"),
+                    Problem::Duplicate {
+                        what: "interface",
+                        value,
+                        first,
+                    },
+                );
+            }
         }
     }
 

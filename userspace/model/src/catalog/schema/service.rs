@@ -216,15 +216,29 @@ fn task(reader: &mut Reader, of: Table<'_>) -> Option<Task> {
 }
 
 fn endpoint(reader: &mut Reader, of: Table<'_>) -> Option<Endpoint> {
-    of.only(reader, &["network", "addresses", "mac", "aliases"]);
+    of.only(
+        reader,
+        &[
+            "network",
+            "addresses",
+            "mac",
+            "aliases",
+            "interface",
+            "default_route",
+        ],
+    );
     let network = of.required(reader, "network", name);
     let addresses = of.required(reader, "addresses", |reader, value| list(reader, value, address));
     let mac = of.optional(reader, "mac", mac);
     let aliases = of.list(reader, "aliases", name);
+    let interface = of.optional(reader, "interface", name);
+    let default_route = of.optional(reader, "default_route", boolean).unwrap_or(true);
     Some(Endpoint {
         network: network?,
         addresses: addresses?,
         mac,
         aliases,
+        interface,
+        default_route,
     })
 }
