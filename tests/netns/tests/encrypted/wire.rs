@@ -13,10 +13,10 @@ const SECRET: &[u8] = b"the-secret-of-the-encrypted-network";
 
 /// What was seen between two nodes.
 #[derive(Debug, Default)]
-struct Seen {
-    esp: usize,
-    vxlan: usize,
-    secrets: usize,
+pub(crate) struct Seen {
+    pub(crate) esp: usize,
+    pub(crate) vxlan: usize,
+    pub(crate) secrets: usize,
 }
 
 /// Reads what tcpdump wrote (pcap of Ethernet frames, in this machine's byte order).
@@ -68,7 +68,7 @@ fn seen_between(capture: &[u8], vteps: [IpAddr; 2]) -> anyhow::Result<Seen> {
 const END: &[u8] = b"the-end-of-the-capture";
 
 /// Captures on a node's uplink while `talk` goes on.
-fn captured(
+pub(crate) fn captured(
     cluster: &Cluster,
     vteps: [IpAddr; 2],
     talk: impl FnOnce() -> anyhow::Result<()>,
@@ -113,9 +113,14 @@ fn captured(
 }
 
 /// Asks with the secret in the request; the answer repeats it.
-fn whisper(cluster: &Cluster, from: &str, to: IpAddr, port: u16) -> anyhow::Result<()> {
+pub(crate) fn whisper(cluster: &Cluster, from: &str, to: IpAddr, port: u16) -> anyhow::Result<()> {
+    whisper_to(cluster, from, &SocketAddr::new(to, port).to_string())
+}
+
+/// As [`whisper`], to a host by its name or with its port.
+pub(crate) fn whisper_to(cluster: &Cluster, from: &str, host: &str) -> anyhow::Result<()> {
     let secret = std::str::from_utf8(SECRET)?;
-    let url = format!("http://{}/{secret}", SocketAddr::new(to, port));
+    let url = format!("http://{host}/{secret}");
     let header = format!("X-Secret: {secret}");
     cluster
         .exec(
