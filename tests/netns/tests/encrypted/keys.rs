@@ -5,6 +5,7 @@ use anyhow::{Context as _, ensure};
 use essaim_lab::peer::LoadReport;
 use essaim_lab::{Family, eventually};
 use essaim_netns_tests::Scene;
+use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -22,10 +23,8 @@ fn hand_out(scene: &Scene, newest: u64) -> anyhow::Result<()> {
     let mut text = format!("{gossip}[data]\n");
     for generation in newest.saturating_sub(HANDED_OUT - 1).max(1)..=newest {
         // Distinct keys; that they are random is not what is shown.
-        text.push_str(&format!(
-            "{generation} = \"{:064x}\"\n",
-            u128::from(generation) << 64 | 0xe55a
-        ));
+        let key = u128::from(generation) << 64 | 0xe55a;
+        writeln!(text, "{generation} = \"{key:064x}\"")?;
     }
     let new = path.with_extension("new");
     fs::write(&new, text)?;

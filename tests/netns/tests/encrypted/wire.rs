@@ -208,13 +208,13 @@ pub(crate) fn only_esp_is_on_the_wire(scene: &Scene, underlay: Family) -> anyhow
 /// A large transfer fits: no packet is too long for the wire once it is encrypted.
 pub(crate) fn the_mtu_leaves_room_for_esp(scene: &Scene) -> anyhow::Result<()> {
     let address = scene.task("a.2", Family::V4)?.to_string();
-    let link = scene
+    let shown = scene
         .cluster
         .exec("a.1", &["ip", "-o", "link", "show", "eth0"])?
         .ok()?;
     ensure!(
-        link.contains(" mtu 1413 "),
-        "expected 1500 less 50 less 37: {link}"
+        shown.contains(" mtu 1413 "),
+        "expected 1500 less 50 less 37: {shown}"
     );
     // The longest packet that may not be fragmented goes through, the next does not.
     let ping = |size: &str| {
