@@ -1,7 +1,7 @@
 //! Packets that did not come through IPsec, as CVE-2023-28840, CVE-2023-28841 and CVE-2023-28842 had them: let in, sent in
 //! clear, or forged by anybody who knows the VNI.
 
-use crate::stage::{VNI, associations, scene};
+use crate::stage::{VNI, associations};
 use anyhow::{Context as _, ensure};
 use essaim_abi::DropReason;
 use essaim_lab::{Family, eventually};
@@ -51,10 +51,8 @@ fn hears_only_what_is_real(scene: &Scene, victim: &UdpSocket) -> anyhow::Result<
     Ok(())
 }
 
-#[test]
-fn cve_2023_28840_28841_28842_vxlan_in_clear_reaches_nobody() -> anyhow::Result<()> {
-    let scene = scene(Family::V4)?;
-    let (victim, forged) = (victim(&scene)?, forged(&scene)?);
+pub(crate) fn vxlan_in_clear_reaches_nobody(scene: &Scene) -> anyhow::Result<()> {
+    let (victim, forged) = (victim(scene)?, forged(scene)?);
     let node = scene.cluster.address("n1", Family::V4)?;
     let send = |from: &str| -> anyhow::Result<()> {
         let socket = udp(&scene.cluster, from, scene.cluster.address(from, Family::V4)?, 0)?;
@@ -66,7 +64,7 @@ fn cve_2023_28840_28841_28842_vxlan_in_clear_reaches_nobody() -> anyhow::Result<
     scene.counted("n1", DropReason::NotMember, 3, || send("c1"))?;
     // From a member's own address, by a process of that node.
     scene.counted("n1", DropReason::NotEncrypted, 3, || send("n2"))?;
-    hears_only_what_is_real(&scene, &victim)?;
+    hears_only_what_is_real(scene, &victim)?;
     // From a member's address, by a stranger who lies about it, and in two fragments.
     let wire = Wire::open(&scene.cluster, "c1", "eth0")?;
     let macs = (
@@ -91,15 +89,13 @@ fn cve_2023_28840_28841_28842_vxlan_in_clear_reaches_nobody() -> anyhow::Result<
             .map(drop)
             .context("failed to send")
     })?;
-    hears_only_what_is_real(&scene, &victim)
+    hears_only_what_is_real(scene, &victim)
 }
 
-#[test]
-fn esp_that_was_recorded_opens_nothing_a_second_time() -> anyhow::Result<()> {
-    let scene = scene(Family::V4)?;
-    let victim = victim(&scene)?;
+pub(crate) fn esp_that_was_recorded_opens_nothing_a_second_time(scene: &Scene) -> anyhow::Result<()> {
+    let victim = victim(scene)?;
     let recorder = Wire::open(&scene.cluster, "n1", "eth0")?;
-    hears_only_what_is_real(&scene, &victim)?;
+    hears_only_what_is_real(scene, &victim)?;
     let esp = recorder.receive(Duration::from_secs(20), "ESP from n2", |frame| {
         // IPv4, protocol 50, from n2's last number.
         let is_esp = frame.get(12..14)? == [8, 0] && *frame.get(23)? == 50;
@@ -107,7 +103,7 @@ fn esp_that_was_recorded_opens_nothing_a_second_time() -> anyhow::Result<()> {
         (is_esp && frame.get(..6)? == own).then(|| frame.to_vec())
     })?;
     let replayed = || -> anyhow::Result<u64> {
-        let associations = associations(&scene, "n1")?;
+        let associations = associations(scene, "n1")?;
         let counts = associations.iter().filter_map(|sa| sa["replayed"].as_u64());
         Ok(counts.sum())
     };
@@ -128,5 +124,5 @@ fn esp_that_was_recorded_opens_nothing_a_second_time() -> anyhow::Result<()> {
         ensure!(now >= before + 5, "{before}, then {now}");
         Ok(())
     })?;
-    hears_only_what_is_real(&scene, &victim)
+    hears_only_what_is_real(scene, &victim)
 }

@@ -1,10 +1,11 @@
 //! Keys that change, and nodes that come back.
 
-use crate::stage::{AGREED, associations, reach, scene};
+use crate::stage::{AGREED, associations, reach};
 use anyhow::{Context as _, ensure};
 use essaim_lab::peer::LoadReport;
 use essaim_lab::{Family, eventually};
 use essaim_netns_tests::Scene;
+use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -22,10 +23,8 @@ fn hand_out(scene: &Scene, newest: u64) -> anyhow::Result<()> {
     let mut text = format!("{gossip}[data]\n");
     for generation in newest.saturating_sub(HANDED_OUT - 1).max(1)..=newest {
         // Distinct keys; that they are random is not what is shown.
-        text.push_str(&format!(
-            "{generation} = \"{:064x}\"\n",
-            u128::from(generation) << 64 | 0xe55a
-        ));
+        let key = u128::from(generation) << 64 | 0xe55a;
+        writeln!(text, "{generation} = \"{key:064x}\"")?;
     }
     let new = path.with_extension("new");
     fs::write(&new, text)?;
@@ -49,10 +48,8 @@ fn sends_with(scene: &Scene, node: &str) -> anyhow::Result<Option<u64>> {
     Ok(used.next().and_then(|sa| sa["generation"].as_u64()))
 }
 
-#[test]
-fn keys_that_change_every_two_seconds_lose_no_request() -> anyhow::Result<()> {
-    let scene = scene(Family::V4)?;
-    hand_out(&scene, 1)?;
+pub(crate) fn keys_that_change_every_two_seconds_lose_no_request(scene: &Scene) -> anyhow::Result<()> {
+    hand_out(scene, 1)?;
     let target = SocketAddr::new(scene.task("a.2", Family::V4)?, 80);
     let url = format!("http://{target}/");
     let load = scene.cluster.start_load("a.1", &url, 4, 20, 64)?;
@@ -65,7 +62,7 @@ fn keys_that_change_every_two_seconds_lose_no_request() -> anyhow::Result<()> {
             Ok(())
         })?;
         generation += 1;
-        hand_out(&scene, generation)?;
+        hand_out(scene, generation)?;
     }
     let report: LoadReport = load.finish()?.json()?;
     ensure!(
@@ -81,22 +78,20 @@ fn keys_that_change_every_two_seconds_lose_no_request() -> anyhow::Result<()> {
     );
     for node in ["n1", "n2"] {
         eventually(AGREED, &format!("{node} sends with the newest key"), || {
-            let used = sends_with(&scene, node)?;
+            let used = sends_with(scene, node)?;
             ensure!(used == Some(generation), "generation {used:?} of {generation}");
             Ok(())
         })?;
-        let held = associations(&scene, node)?.len();
+        let held = associations(scene, node)?.len();
         ensure!(held < 24, "{held} associations are left");
     }
     Ok(())
 }
 
-#[test]
-fn an_agent_that_restarts_loses_nothing_and_takes_other_keys() -> anyhow::Result<()> {
-    let scene = scene(Family::V4)?;
+pub(crate) fn an_agent_that_restarts_loses_nothing_and_takes_other_keys(scene: &Scene) -> anyhow::Result<()> {
     let target = SocketAddr::new(scene.task("a.2", Family::V4)?, 80);
     let numbers = |node: &str| -> anyhow::Result<Vec<u64>> {
-        let associations = associations(&scene, node)?;
+        let associations = associations(scene, node)?;
         let used = associations
             .iter()
             .filter(|sa| sa["inbound"] == false && sa["in_use"] == true);
@@ -115,7 +110,7 @@ fn an_agent_that_restarts_loses_nothing_and_takes_other_keys() -> anyhow::Result
             );
             Ok(())
         })?;
-        reach(&scene, "a.1", "a.2")?;
+        reach(scene, "a.1", "a.2")?;
         let report: LoadReport = load.stop()?.json()?;
         ensure!(
             report.failed == 0 && report.ok > 10,
@@ -128,9 +123,7 @@ fn an_agent_that_restarts_loses_nothing_and_takes_other_keys() -> anyhow::Result
     Ok(())
 }
 
-#[test]
-fn a_node_that_lost_its_kernels_state_comes_back() -> anyhow::Result<()> {
-    let scene = scene(Family::V4)?;
+pub(crate) fn a_node_that_lost_its_kernels_state_comes_back(scene: &Scene) -> anyhow::Result<()> {
     for what in ["state", "policy"] {
         scene.cluster.exec("n1", &["ip", "xfrm", what, "flush"])?.ok()?;
     }
@@ -140,8 +133,8 @@ fn a_node_that_lost_its_kernels_state_comes_back() -> anyhow::Result<()> {
         .context("an agent runs")?
         .to_string();
     scene.cluster.exec("n1", &["kill", "-HUP", &pid])?.ok()?;
-    reach(&scene, "a.1", "a.2")?;
-    reach(&scene, "a.2", "a.1")
+    reach(scene, "a.1", "a.2")?;
+    reach(scene, "a.2", "a.1")
 }
 
 /// Sets the machine's clock: for a VM, where nobody else goes by it.
@@ -155,10 +148,8 @@ fn set_clock(by: i64) -> anyhow::Result<()> {
     nix::time::clock_settime(nix::time::ClockId::CLOCK_REALTIME, then).context("failed to set the clock")
 }
 
-#[test]
-fn a_node_whose_clock_is_an_hour_off_keeps_working() -> anyhow::Result<()> {
+pub(crate) fn a_node_whose_clock_is_an_hour_off_keeps_working(scene: &Scene) -> anyhow::Result<()> {
     const HOUR: i64 = 3600;
-    let scene = scene(Family::V4)?;
     // All that a node takes from the wall clock it takes when its agent starts, and for its log: the second node's is an hour
     // ahead, the first one's as it was.
     set_clock(HOUR)?;
@@ -167,22 +158,23 @@ fn a_node_whose_clock_is_an_hour_off_keeps_working() -> anyhow::Result<()> {
     set_clock(-HOUR)?;
     restarted?;
     ready?;
-    reach(&scene, "a.1", "a.2")?;
-    reach(&scene, "a.2", "a.1")?;
-    for generation in 2..6 {
-        hand_out(&scene, generation)?;
+    reach(scene, "a.1", "a.2")?;
+    reach(scene, "a.2", "a.1")?;
+    let held = sends_with(scene, "n1")?.context("n1 sends by an association with a generation")?;
+    for generation in held + 1..held + 4 {
+        hand_out(scene, generation)?;
         for node in ["n1", "n2"] {
             eventually(AGREED, &format!("{node} follows"), || {
-                let used = sends_with(&scene, node)?;
+                let used = sends_with(scene, node)?;
                 ensure!(used == Some(generation), "generation {used:?} of {generation}");
                 Ok(())
             })?;
         }
-        reach(&scene, "a.1", "a.2")?;
+        reach(scene, "a.1", "a.2")?;
     }
     // And when the clock jumps while it runs.
     set_clock(HOUR)?;
-    let reached = reach(&scene, "a.2", "a.1");
+    let reached = reach(scene, "a.2", "a.1");
     set_clock(-HOUR)?;
     reached
 }

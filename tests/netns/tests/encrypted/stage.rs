@@ -1,7 +1,7 @@
 //! Two nodes, a client, an encrypted network and a plain one.
 
 use anyhow::{Context as _, ensure};
-use essaim_lab::{ClusterBuilder, Family, eventually};
+use essaim_lab::{Cluster, ClusterBuilder, Family, eventually};
 use essaim_model::Port;
 use essaim_netns_tests::Scene;
 use serde_json::Value;
@@ -70,9 +70,6 @@ pub(crate) fn associations(scene: &Scene, node: &str) -> anyhow::Result<Vec<Valu
 }
 
 /// Both nodes' underlay addresses.
-pub(crate) fn vteps(scene: &Scene, family: Family) -> anyhow::Result<[IpAddr; 2]> {
-    Ok([
-        scene.cluster.address("n1", family)?,
-        scene.cluster.address("n2", family)?,
-    ])
+pub(crate) fn vteps(cluster: &Cluster, family: Family) -> anyhow::Result<[IpAddr; 2]> {
+    Ok([cluster.address("n1", family)?, cluster.address("n2", family)?])
 }
