@@ -111,6 +111,11 @@ impl AgentHandle {
         self.catalog.send_replace(catalog);
     }
 
+    /// Waits until the agent has put a catalog into effect for the first time: its programs are loaded, which may last.
+    pub async fn begun(&self) {
+        self.attached_where(|attached| attached.revision > 0).await;
+    }
+
     /// Waits until a task is attached; never ends where it is not to be. Safe to drop at any time.
     pub async fn attached(&self, task: &TaskId) {
         self.attached_where(|attached| attached.tasks.contains_key(task))

@@ -24,8 +24,10 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-/// How long a task waits for its endpoints: its catalog is on its way, and a node that is new has its data plane to load.
+/// How long a task waits for its endpoints: its catalog is on its way.
 const ATTACH: Duration = Duration::from_secs(20);
+/// How long a task waits before that, on a node that has its data plane to load: a second on most machines.
+const LOAD: Duration = Duration::from_mins(3);
 /// How often a link is looked for.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long a task that ends waits for the other nodes to send it nothing new.
@@ -409,9 +411,15 @@ impl Dataplane for Plane {
             let reason = format!("{} is no name of a task", task.id);
             return Err(AttachError { reason });
         };
-        let attached = async {
-            self.agent().await.attached(&id).await;
-        };
+        let begun = async { self.agent().await.begun().await };
+        let attached = async { self.agent().await.attached(&id).await };
+        if timeout(LOAD, begun).await.is_err() {
+            let reason = format!(
+                "the node's data plane is not there yet, {} s after the task came; see essaim status on the node",
+                LOAD.as_secs()
+            );
+            return Err(AttachError { reason });
+        }
         if timeout(ATTACH, attached).await.is_err() {
             let held = self
                 .revision()

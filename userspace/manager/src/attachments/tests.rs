@@ -31,8 +31,13 @@ impl Lab {
                 json!({"Spec": {"Name": name, "Attachable": is_open, "IPAMOptions": {"Configs": [{"Subnet": subnet}]}}}),
             );
         }
-        for bits in [NODE, OTHER] {
-            lab.create::<Node>(bits, json!({"Status": {"State": "ready", "Addr": "192.0.2.1"}}));
+        // A catalog is not whole without.
+        lab.create::<Network>(
+            6,
+            json!({"Spec": {"Name": "ingress", "Ingress": true, "IPAMOptions": {"Configs": [{"Subnet": "10.6.0.0/24"}]}}}),
+        );
+        for (bits, address) in [(NODE, "192.0.2.1"), (OTHER, "192.0.2.2")] {
+            lab.create::<Node>(bits, json!({"Status": {"State": "ready", "Addr": address}}));
         }
         lab
     }
