@@ -38,7 +38,7 @@ use plane::Plane;
 use plugin::PluginHost;
 use std::future::pending;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -173,30 +173,30 @@ async fn serve_on_tcp(socket: Option<TlsSocket>, daemon: Daemon) {
     }
 }
 
-/// Serves the node's Docker Engine. Without the socket, which needs a folder of the system's, the rest goes on.
+/// Serves the node's Docker Engine, where the socket, which needs a folder of the system's, can be had.
 async fn serve_plugin(options: &DaemonOptions, plugin: &Plugin<PluginHost>) {
-    match essaim_plugin::Socket::bind(&options.plugin_socket) {
-        Ok(socket) => {
-            essaim_plugin::serve(&socket, plugin).await;
-        }
-        Err(error) => tracing::warn!(
-            error = essaim_rpc::chain(&error),
-            "the node's Docker Engine finds no plugin: its containers cannot be on the cluster's networks"
-        ),
-    }
-    pending::<()>().await;
+    let without =
+        "the node's Docker Engine finds no plugin: its containers cannot be on the cluster's networks";
+    let socket = bound(&options.plugin_socket, without).await;
+    essaim_plugin::serve(&socket, plugin).await;
 }
 
-/// Serves `essaim-cni`. Without the socket the rest goes on.
+/// Serves `essaim-cni`, where the socket can be had.
 async fn serve_cni(options: &DaemonOptions, plugin: &Plugin<PluginHost>) {
-    match essaim_plugin::Socket::bind(&options.cni_socket) {
-        Ok(socket) => {
-            essaim_plugin::serve_cni(&socket, plugin).await;
+    let without = "essaim-cni does not find the node: containers of other engines than Docker's cannot be on the \
+                   cluster's networks";
+    let socket = bound(&options.cni_socket, without).await;
+    essaim_plugin::serve_cni(&socket, plugin).await;
+}
+
+/// A socket of the plugin's. Where it cannot be had, this says what is not to be had without, and never ends: the rest goes
+/// on.
+async fn bound(path: &Path, without: &str) -> essaim_plugin::Socket {
+    match essaim_plugin::Socket::bind(path) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(error = essaim_rpc::chain(&error), "{without}");
+            pending().await
         }
-        Err(error) => tracing::warn!(
-            error = essaim_rpc::chain(&error),
-            "essaim-cni does not find the node: containers of other engines than Docker's cannot be on the cluster's networks"
-        ),
     }
-    pending::<()>().await;
 }
