@@ -21,6 +21,9 @@ const CONVERGE_DEADLINE: Duration = Duration::from_mins(1);
 /// The port of the managers.
 const MANAGERS: u16 = 2377;
 
+/// Runs an operator's command at a node: its name, and the command's arguments; what it prints.
+pub(crate) type Operate<'a> = &'a dyn Fn(&str, &[&str]) -> anyhow::Result<String>;
+
 /// A task that the managers have placed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PlacedTask {
@@ -101,15 +104,23 @@ impl Cluster {
     /// # Errors
     /// When a command fails, or a node is not ready in time.
     pub fn form(&self, managers: usize) -> anyhow::Result<()> {
+        self.form_by(managers, &|node, line| self.operate(node, line))
+    }
+
+    /// As [`Cluster::form`], by commands that something else runs.
+    ///
+    /// # Errors
+    /// As [`Cluster::form`].
+    pub(crate) fn form_by(&self, managers: usize, operate: Operate<'_>) -> anyhow::Result<()> {
         let nodes: Vec<&str> = self.nodes().collect();
         let (first, others) = nodes.split_first().context("a lab without nodes")?;
-        self.operate(
+        operate(
             first,
             &["swarm", "init", "--advertise-addr", &self.advertised(first)?],
         )?;
         for (at, node) in others.iter().enumerate() {
             let role = if at + 1 < managers { "manager" } else { "worker" };
-            self.join(node, first, role)?;
+            self.join_by(node, first, role, operate)?;
         }
         self.wait_nodes_ready(first, nodes.len())
     }
@@ -119,7 +130,11 @@ impl Cluster {
     /// # Errors
     /// When a command fails.
     pub fn join(&self, node: &str, manager: &str, role: &str) -> anyhow::Result<()> {
-        let token = self.operate(manager, &["swarm", "join-token", "-q", role])?;
+        self.join_by(node, manager, role, &|node, line| self.operate(node, line))
+    }
+
+    fn join_by(&self, node: &str, manager: &str, role: &str, operate: Operate<'_>) -> anyhow::Result<()> {
+        let token = operate(manager, &["swarm", "join-token", "-q", role])?;
         let (own, remote) = (self.advertised(node)?, self.advertised(manager)?);
         let remote = format!("{remote}:{MANAGERS}");
         let line = [
@@ -131,7 +146,33 @@ impl Cluster {
             token.trim(),
             &remote,
         ];
-        self.operate(node, &line).map(drop)
+        operate(node, &line).map(drop)
+    }
+
+    /// Runs a command of the docker CLI at a node's API; what it prints.
+    ///
+    /// # Errors
+    /// When it fails; then with what it says.
+    pub fn docker_cli(&self, node: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let host = format!("unix://{}", self.api_socket(node).display());
+        let config = self.data_dir(node).join("cli").display().to_string();
+        run_here(&[&["docker", "--config", &config, "--host", &host], arguments].concat())
+    }
+
+    /// The options of `service create` by which a container has the lab's server, `essaim-peer`, at `/peer`, and what that is
+    /// linked to.
+    pub fn peer_mounts(&self) -> Vec<String> {
+        let program = self.binary("essaim-peer").display().to_string();
+        let mounts = [
+            (program.as_str(), "/peer"),
+            ("/lib", "/lib"),
+            ("/lib64", "/lib64"),
+        ];
+        let options = mounts.map(|(source, target)| {
+            let mount = format!("type=bind,source={source},target={target},readonly");
+            ["--mount".to_owned(), mount]
+        });
+        options.into_iter().flatten().collect()
     }
 
     fn advertised(&self, node: &str) -> anyhow::Result<String> {

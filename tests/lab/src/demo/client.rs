@@ -1,7 +1,6 @@
 //! What the operator types: essaim's own commands, or the docker CLI's at the same API.
 
 use crate::Cluster;
-use crate::run::run_here;
 use std::fmt;
 
 /// The operator's client, and with it what tasks are made of.
@@ -18,11 +17,7 @@ impl Client {
     pub(super) fn operate(self, cluster: &Cluster, node: &str, arguments: &[&str]) -> anyhow::Result<String> {
         match self {
             Self::Essaim => cluster.operate(node, arguments),
-            Self::Docker => {
-                let host = format!("unix://{}", cluster.api_socket(node).display());
-                let config = cluster.data_dir(node).join("cli").display().to_string();
-                run_here(&[&["docker", "--config", &config, "--host", &host], arguments].concat())
-            }
+            Self::Docker => cluster.docker_cli(node, arguments),
         }
     }
 
@@ -36,23 +31,15 @@ impl Client {
 
     /// What a service of the demo's server is made of, after its options: more options, an image, and its command.
     pub(super) fn server(self, cluster: &Cluster) -> Vec<String> {
-        let program = cluster.binary("essaim-peer").display().to_string();
         match self {
-            Self::Essaim => vec!["host".to_owned(), program],
+            Self::Essaim => vec![
+                "host".to_owned(),
+                cluster.binary("essaim-peer").display().to_string(),
+            ],
             Self::Docker => {
-                let mounts = [
-                    (program.as_str(), "/peer"),
-                    // What the program is linked to.
-                    ("/lib", "/lib"),
-                    ("/lib64", "/lib64"),
-                ];
-                let mounts = mounts.map(|(source, target)| {
-                    let mount = format!("type=bind,source={source},target={target},readonly");
-                    ["--mount".to_owned(), mount]
-                });
                 // No registry is asked: there is none on these machines.
                 let image = ["--no-resolve-image", "busybox:latest", "/peer"].map(str::to_owned);
-                mounts.into_iter().flatten().chain(image).collect()
+                cluster.peer_mounts().into_iter().chain(image).collect()
             }
         }
     }

@@ -95,10 +95,8 @@ fn traffic(scene: &Scene, report: &mut Report) {
 
 fn form(scene: &Scene) -> Shown {
     let begun = Instant::now();
-    match scene.client() {
-        Client::Essaim => scene.cluster().form(3)?,
-        Client::Docker => join_by_docker(scene)?,
-    }
+    let (cluster, client) = (scene.cluster(), scene.client());
+    cluster.form_by(3, &|node, line| client.operate(cluster, node, line))?;
     // So that the end of a leader's node is known after 12 s in place of 30.
     scene.operate(&["swarm", "update", "--dispatcher-heartbeat", "2s"])?;
     let nodes = scene.operate(&[
@@ -115,35 +113,9 @@ fn form(scene: &Scene) -> Shown {
     Ok(((), format!("{}; {:.1?}", nodes.join(", "), begun.elapsed())))
 }
 
-/// Makes a cluster of three managers as Docker's documentation says.
-fn join_by_docker(scene: &Scene) -> anyhow::Result<()> {
-    let (cluster, nodes) = (scene.cluster(), scene.nodes());
-    let docker = |node: &str, line: &[&str]| Client::Docker.operate(cluster, node, line);
-    let address = |node: &str| Ok::<_, anyhow::Error>(cluster.address(node, Family::V4)?.to_string());
-    let (first, others) = nodes.split_first().context("no node runs")?;
-    docker(first, &["swarm", "init", "--advertise-addr", &address(first)?])?;
-    let token = docker(first, &["swarm", "join-token", "--quiet", "manager"])?;
-    let remote = format!("{}:2377", address(first)?);
-    for node in others {
-        let own = address(node)?;
-        let line = [
-            "swarm",
-            "join",
-            "--advertise-addr",
-            &own,
-            "--token",
-            token.trim(),
-            &remote,
-        ];
-        docker(node, &line)?;
-    }
-    cluster.wait_nodes_ready(first, nodes.len())
-}
-
 /// A container that no manager has placed reaches a service by its name, and is reached by its own.
 fn own_container(scene: &Scene) -> Shown {
-    let docker = |line: &[&str]| Client::Docker.operate(scene.cluster(), "n2", line);
-    let wait = "sleep 1000";
+    let docker = |line: &[&str]| scene.cluster().docker_cli("n2", line);
     docker(&[
         "run",
         "--detach",
@@ -152,9 +124,8 @@ fn own_container(scene: &Scene) -> Shown {
         "--network",
         "app",
         "busybox",
-        "sh",
-        "-c",
-        wait,
+        "sleep",
+        "1000",
     ])?;
     let fetch = || docker(&["exec", "box", "wget", "-q", "-O", "-", "http://api/"]);
     eventually(Duration::from_secs(10), "box reaches api by its name", fetch)?;

@@ -6,13 +6,6 @@ use essaim_lab::eventually;
 use serde_json::Value;
 
 impl Stage {
-    /// Runs the docker CLI at a node's API.
-    fn cli(&self, node: &str, line: &[&str]) -> anyhow::Result<String> {
-        let host = format!("unix://{}", self.lab.api_socket(node).display());
-        let config = self.lab.data_dir(node).join("cli").display().to_string();
-        essaim_lab::run_here(&[&["docker", "--config", &config, "--host", &host], line].concat())
-    }
-
     /// Makes a network that containers can be on.
     fn open_network(&self, name: &str) -> anyhow::Result<()> {
         let line = ["network", "create", "--driver", "overlay", "--attachable", name];
@@ -21,7 +14,7 @@ impl Stage {
 
     /// What a command of the CLI's says that must fail.
     fn refused(&self, node: &str, line: &[&str]) -> anyhow::Result<String> {
-        match self.cli(node, line) {
+        match self.lab.docker_cli(node, line) {
             Ok(said) => anyhow::bail!("docker {line:?} was not refused: {said}"),
             Err(error) => Ok(format!("{error:#}")),
         }
@@ -30,7 +23,9 @@ impl Stage {
     /// The address of a container on a network, as the engine has it.
     fn address_on(&self, node: &str, container: &str, network: &str) -> anyhow::Result<String> {
         let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
-        let address = self.cli(node, &["inspect", "--format", &format, container])?;
+        let address = self
+            .lab
+            .docker_cli(node, &["inspect", "--format", &format, container])?;
         Ok(address.trim().to_owned())
     }
 
@@ -63,14 +58,14 @@ impl Stage {
             "-",
             url,
         ];
-        self.cli(node, &line)
+        self.lab.docker_cli(node, &line)
     }
 
     /// A page, as a fresh container on a network gets it. It asks more than once: what it asks for may just have begun.
     fn fetched(&self, node: &str, network: &str, url: &str) -> anyhow::Result<String> {
         let script =
             format!("for i in 1 2 3 4 5 6; do wget -q -O - {url} 2>/dev/null && exit; sleep 1; done; exit 1");
-        self.cli(
+        self.lab.docker_cli(
             node,
             &[
                 "run",
@@ -127,7 +122,7 @@ fn a_container_of_a_node_reaches_services_and_is_reached_by_its_names() -> anyho
         "-c",
         serve,
     ];
-    let id = stage.cli("n1", &line)?;
+    let id = stage.lab.docker_cli("n1", &line)?;
     let short = id.get(..12).context("a container's identity")?.to_owned();
     for name in ["box", "pal", short.as_str()] {
         let url = format!("http://{name}/");
@@ -146,7 +141,7 @@ fn a_container_of_a_node_reaches_services_and_is_reached_by_its_names() -> anyho
         "{address} in {known:?}"
     );
     // The way to the outside is the engine's own.
-    let routes = stage.cli("n1", &["exec", "box", "ip", "route"])?;
+    let routes = stage.lab.docker_cli("n1", &["exec", "box", "ip", "route"])?;
     ensure!(
         routes
             .lines()
@@ -159,7 +154,7 @@ fn a_container_of_a_node_reaches_services_and_is_reached_by_its_names() -> anyho
     for node in NODES {
         let shown = "{{.Name}} {{.Driver}} {{.Scope}}";
         let line = ["network", "ls", "--filter", "name=open", "--format", shown];
-        let listed = stage.cli(node, &line)?;
+        let listed = stage.lab.docker_cli(node, &line)?;
         ensure!(listed.trim() == "open overlay swarm", "{listed}");
     }
     stage.operate(&["service", "rm", "web", "user"])?;
@@ -185,11 +180,11 @@ fn a_container_of_a_node_reaches_services_and_is_reached_by_its_names() -> anyho
 
     // Stopped and started it is there again; gone, nothing is left of it.
     for _ in 0..3 {
-        stage.cli("n1", &["restart", "--time", "0", "box"])?;
+        stage.lab.docker_cli("n1", &["restart", "--time", "0", "box"])?;
         let page = stage.fetched("n1", "open", "http://box/")?;
         ensure!(page.trim() == "here", "{page}");
     }
-    stage.cli("n1", &["rm", "-f", "box"])?;
+    stage.lab.docker_cli("n1", &["rm", "-f", "box"])?;
     eventually(SOON, "the network is free", || {
         stage.operate(&["network", "rm", "open"])
     })?;
@@ -211,7 +206,7 @@ fn containers_join_and_leave_while_they_run_and_what_is_closed_stays_so() -> any
     ensure!(refused.contains("network nowhere not found"), "{refused}");
 
     let serve = "mkdir -p /www && echo here > /www/index.html && exec httpd -f -h /www";
-    stage.cli(
+    stage.lab.docker_cli(
         "n1",
         &[
             "run",
@@ -226,7 +221,7 @@ fn containers_join_and_leave_while_they_run_and_what_is_closed_stays_so() -> any
             serve,
         ],
     )?;
-    stage.cli(
+    stage.lab.docker_cli(
         "n2",
         &[
             "run",
@@ -240,17 +235,21 @@ fn containers_join_and_leave_while_they_run_and_what_is_closed_stays_so() -> any
             "100000",
         ],
     )?;
-    stage.cli("n1", &["network", "connect", "--alias", "second", "two", "box"])?;
+    stage
+        .lab
+        .docker_cli("n1", &["network", "connect", "--alias", "second", "two", "box"])?;
     eventually(SOON, "box is reached on two by its alias there", || {
         let page = stage.fetched("n2", "two", "http://second/")?;
         ensure!(page.trim() == "here", "{page}");
         Ok(())
     })?;
-    let links = stage.cli("n1", &["exec", "box", "ip", "-o", "addr"])?;
+    let links = stage.lab.docker_cli("n1", &["exec", "box", "ip", "-o", "addr"])?;
     let own = stage.address_on("n1", "box", "two")?;
     ensure!(links.contains(&format!("{own}/24")), "{own} in {links}");
     stage.is_clean()?;
-    stage.cli("n1", &["network", "disconnect", "two", "box"])?;
+    stage
+        .lab
+        .docker_cli("n1", &["network", "disconnect", "two", "box"])?;
     eventually(SOON, "box has left two", || {
         let known = stage.known_on("two")?;
         ensure!(known.iter().all(|(name, _)| name != "box"), "{known:?}");
@@ -267,7 +266,7 @@ fn containers_join_and_leave_while_they_run_and_what_is_closed_stays_so() -> any
         .and_then(Value::as_str)
         .context("a subnet")?;
     let chosen = format!("{}.77", subnet.rsplit_once('.').context("a v4 subnet")?.0);
-    stage.cli(
+    stage.lab.docker_cli(
         "n1",
         &[
             "run",
@@ -304,7 +303,7 @@ fn containers_join_and_leave_while_they_run_and_what_is_closed_stays_so() -> any
     ensure!(refused.contains("No address returned"), "{refused}");
 
     for (node, name) in [("n1", "box"), ("n1", "own"), ("n2", "far")] {
-        stage.cli(node, &["rm", "-f", name])?;
+        stage.lab.docker_cli(node, &["rm", "-f", name])?;
     }
     for network in ["one", "two"] {
         eventually(SOON, &format!("{network} is free"), || {

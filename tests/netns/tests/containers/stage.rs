@@ -57,10 +57,7 @@ impl Stage {
 
     /// Makes a service of the lab's server in containers, which names itself by service and slot.
     pub(crate) fn serve(&self, name: &str, options: &[&str]) -> anyhow::Result<()> {
-        let program = format!(
-            "type=bind,source={},target=/peer,readonly",
-            self.lab.binary("essaim-peer").display()
-        );
+        let mounts = self.lab.peer_mounts();
         let mut line = vec![
             "service",
             "create",
@@ -71,15 +68,8 @@ impl Stage {
             "{{.Service.Name}}.{{.Task.Slot}}",
             "--network",
             "app",
-            "--mount",
-            &program,
         ];
-        // What the program is linked to.
-        let libraries =
-            ["/lib", "/lib64"].map(|folder| format!("type=bind,source={folder},target={folder},readonly"));
-        for folder in &libraries {
-            line.extend(["--mount", folder.as_str()]);
-        }
+        line.extend(mounts.iter().map(String::as_str));
         line.extend(options);
         line.extend(["busybox:latest", "/peer", "whoami"]);
         self.operate(&line).map(drop)
