@@ -9,7 +9,7 @@ use crate::{Family, cgroup};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a daemon may take until its API answers.
@@ -58,6 +58,11 @@ impl Cluster {
         self.files(node).join("plugins")
     }
 
+    /// Where a node's Docker Engine calls the daemon as its network plugin.
+    pub fn plugin_socket(&self, node: &str) -> PathBuf {
+        self.plugins(node).join("essaim.sock")
+    }
+
     /// Starts a node's daemon, and waits until its API answers.
     ///
     /// # Errors
@@ -71,10 +76,18 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::spawn_node`].
     pub fn spawn_node_with(&self, node: &str, more: &[&str]) -> anyhow::Result<()> {
+        self.spawn_node_of(node, &self.binary("essaim"), more)
+    }
+
+    /// As [`Cluster::spawn_node_with`], of another build of the program.
+    ///
+    /// # Errors
+    /// As [`Cluster::spawn_node`].
+    pub fn spawn_node_of(&self, node: &str, program: &Path, more: &[&str]) -> anyhow::Result<()> {
         ensure!(!self.agent_runs(node)?, "the daemon of {node} runs already");
         let data_dir = self.data_dir(node).display().to_string();
         let engine = self.docker_socket(node).display().to_string();
-        let plugin = self.plugins(node).join("essaim.sock").display().to_string();
+        let plugin = self.plugin_socket(node).display().to_string();
         let own = [
             "--data-dir",
             &data_dir,
@@ -84,7 +97,7 @@ impl Cluster {
             &plugin,
         ];
         let arguments = [&own, more].concat();
-        self.start_essaim(node, &self.binary("essaim"), &arguments)?;
+        self.start_essaim(node, program, &arguments)?;
         let answers = eventually(API_DEADLINE, &format!("API of {node} answers"), || {
             self.api(node, "/info").map(drop)
         });

@@ -1,5 +1,6 @@
 //! What the suites on the lab share: a cluster with its catalog, sockets inside its namespaces, and raw frames.
 
+pub mod build;
 pub mod datagram;
 pub mod frames;
 pub mod held;

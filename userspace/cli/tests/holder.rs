@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
@@ -211,4 +212,62 @@ fn a_holder_that_is_told_to_end_frees_its_ports_and_leaves_no_socket() {
     assert!(!tcp_is_taken(8080));
     assert!(!stage.state_dir.holder_socket().exists());
     assert!(stage.running().is_none());
+}
+
+#[test]
+fn what_is_lent_outlives_its_lender_for_a_limited_time() {
+    let stage = Stage::new();
+    let path = stage.state_dir.path().join("lent.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut lender = stage.holder();
+    lender
+        .lend("socket", listener.as_fd(), Duration::from_mins(1))
+        .unwrap();
+    drop((listener, lender));
+    // Whoever connects meanwhile is served by the next one.
+    let mut caller = UnixStream::connect(&path).unwrap();
+    caller.write_all(b"call").unwrap();
+    let mut next = stage.holder();
+    let kept = UnixListener::from(next.fetch("socket").unwrap().unwrap());
+    let (mut served, _) = kept.accept().unwrap();
+    served.write_all(b"answer").unwrap();
+    let mut said = [0; 6];
+    caller.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"answer");
+    // Kept by it for less: without it nobody waits for longer than that.
+    next.lend("socket", kept.as_fd(), Duration::from_millis(200))
+        .unwrap();
+    drop((kept, served));
+    let mut waiting = UnixStream::connect(&path).unwrap();
+    drop(next);
+    let begun = Instant::now();
+    let ended = waiting.read(&mut said);
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    assert!(
+        begun.elapsed() >= Duration::from_millis(150),
+        "{:?}",
+        begun.elapsed()
+    );
+    let refused = UnixStream::connect(&path).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    assert!(stage.holder().names().unwrap().is_empty());
+}
+
+#[test]
+fn the_end_of_a_holder_is_seen() {
+    let stage = Stage::new();
+    let holder = stage.holder();
+    let other = stage.holder();
+    let limit = Duration::from_secs(20);
+    let ended = stage.runtime.block_on(async {
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), holder.ended())
+                .await
+                .is_err(),
+            "it runs"
+        );
+        other.stop().unwrap();
+        tokio::time::timeout(limit, holder.ended()).await
+    });
+    ended.unwrap().unwrap();
 }

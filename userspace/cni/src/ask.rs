@@ -11,16 +11,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::net::UnixStream;
 
-/// How long the daemon may take: longer than it waits for managers and data plane.
-const PATIENCE: Duration = Duration::from_mins(1);
-
 /// Whom the calls go to.
 pub trait Ask {
-    /// The daemon's answer to a call.
+    /// The daemon's answer to a call, within so long.
     ///
     /// # Errors
     /// [`AskError`].
-    fn ask(&self, socket: &Path, call: &str, body: Vec<u8>) -> Result<Vec<u8>, AskError>;
+    fn ask(&self, socket: &Path, call: &str, body: Vec<u8>, patience: Duration) -> Result<Vec<u8>, AskError>;
 }
 
 /// Why there is no answer.
@@ -52,15 +49,15 @@ pub enum AskError {
 pub struct Socket;
 
 impl Ask for Socket {
-    fn ask(&self, socket: &Path, call: &str, body: Vec<u8>) -> Result<Vec<u8>, AskError> {
+    fn ask(&self, socket: &Path, call: &str, body: Vec<u8>, patience: Duration) -> Result<Vec<u8>, AskError> {
         let away = |source: io::Error| AskError::Away {
             socket: socket.to_owned(),
             source,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let answered = runtime.map_err(away)?.block_on(async {
-            let late = || io::Error::new(io::ErrorKind::TimedOut, format!("nothing within {PATIENCE:?}"));
-            let answer = tokio::time::timeout(PATIENCE, post(socket, call, body)).await;
+            let late = || io::Error::new(io::ErrorKind::TimedOut, format!("nothing within {patience:?}"));
+            let answer = tokio::time::timeout(patience, post(socket, call, body)).await;
             answer.unwrap_or_else(|_| Err(late()))
         });
         let (status, said) = answered.map_err(away)?;

@@ -8,6 +8,14 @@ use rscni_plugin::cni::Cni;
 use rscni_plugin::error::Error;
 use rscni_plugin::types::{Args, CNIResult};
 use serde::Serialize;
+use std::time::Duration;
+
+/// How long a step may take: longer than the daemon waits for managers and data plane, and than the holder keeps its socket
+/// while it is away.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long a runtime waits to hear whether containers can be added now.
+const STATUS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The plugin, with whom it asks.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +30,18 @@ impl<A: Ask> Essaim<A> {
     }
 
     fn ask(&self, config: &Config, call: &str, asked: &impl Serialize) -> Result<Vec<u8>, Error> {
+        self.ask_within(config, call, asked, PATIENCE)
+    }
+
+    fn ask_within(
+        &self,
+        config: &Config,
+        call: &str,
+        asked: &impl Serialize,
+        patience: Duration,
+    ) -> Result<Vec<u8>, Error> {
         let body = serde_json::to_vec(asked).map_err(|error| Error::FailedToDecode(error.to_string()))?;
-        let answer = self.daemon.ask(&config.socket, call, body);
+        let answer = self.daemon.ask(&config.socket, call, body, patience);
         answer.map_err(|error| match error {
             AskError::Refused(refusal) => refused(&refusal),
             AskError::Away { .. } => Error::TryAgainLater(error.to_string()),
@@ -119,7 +137,7 @@ impl<A: Ask> Cni for Essaim<A> {
         let asked = CniStatus {
             network: config.network.clone(),
         };
-        let answer = self.ask(&config, cni_path::STATUS, &asked);
+        let answer = self.ask_within(&config, cni_path::STATUS, &asked, STATUS_PATIENCE);
         // Whatever the reason: nothing can be added now.
         let answer = answer.map_err(|error| Error::PluginNotAvailable(error.details().to_owned()));
         answer.map(drop)

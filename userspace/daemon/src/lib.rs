@@ -22,6 +22,7 @@ mod machine;
 mod parts;
 mod plane;
 mod plugin;
+mod sockets;
 
 use engine::Daemon;
 use essaim_agent::holder::HolderLauncher;
@@ -36,9 +37,10 @@ use kept::KeptError;
 use parts::Parts;
 use plane::Plane;
 use plugin::PluginHost;
+use sockets::Sockets;
 use std::future::pending;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -148,14 +150,15 @@ pub async fn run_daemon(options: DaemonOptions) -> Result<(), DaemonError> {
         options: Arc::clone(&options),
     };
     let follow = follow::follow(parts)?;
+    let sockets = Sockets::open(&options);
     let api = socket.path().to_owned();
     tracing::info!(hostname = options.hostname, api = %api.display(), version = env!("CARGO_PKG_VERSION"), "node started");
     tokio::select! {
         () = essaim_api::serve(socket, daemon.clone(), pending()) => {}
         () = serve_on_tcp(on_tcp, daemon) => {}
         () = follow => {}
-        () = serve_plugin(&options, &plugin) => {}
-        () = serve_cni(&options, &plugin) => {}
+        () = serve_plugin(&sockets, &plugin) => {}
+        never = sockets.keep(&plane, &options) => match never {},
         () = plugin.run() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -173,30 +176,19 @@ async fn serve_on_tcp(socket: Option<TlsSocket>, daemon: Daemon) {
     }
 }
 
-/// Serves the node's Docker Engine, where the socket, which needs a folder of the system's, can be had.
-async fn serve_plugin(options: &DaemonOptions, plugin: &Plugin<PluginHost>) {
-    let without =
-        "the node's Docker Engine finds no plugin: its containers cannot be on the cluster's networks";
-    let socket = bound(&options.plugin_socket, without).await;
-    essaim_plugin::serve(&socket, plugin).await;
-}
-
-/// Serves `essaim-cni`, where the socket can be had.
-async fn serve_cni(options: &DaemonOptions, plugin: &Plugin<PluginHost>) {
-    let without = "essaim-cni does not find the node: containers of other engines than Docker's cannot be on the \
-                   cluster's networks";
-    let socket = bound(&options.cni_socket, without).await;
-    essaim_plugin::serve_cni(&socket, plugin).await;
-}
-
-/// A socket of the plugin's. Where it cannot be had, this says what is not to be had without, and never ends: the rest goes
-/// on.
-async fn bound(path: &Path, without: &str) -> essaim_plugin::Socket {
-    match essaim_plugin::Socket::bind(path) {
-        Ok(socket) => socket,
-        Err(error) => {
-            tracing::warn!(error = essaim_rpc::chain(&error), "{without}");
-            pending().await
+/// Serves the node's Docker Engine and `essaim-cni`.
+async fn serve_plugin(sockets: &Sockets, plugin: &Plugin<PluginHost>) {
+    let engine = async {
+        match &sockets.engine {
+            Some(socket) => match essaim_plugin::serve(socket, plugin).await {},
+            None => pending::<()>().await,
         }
-    }
+    };
+    let cni = async {
+        match &sockets.cni {
+            Some(socket) => match essaim_plugin::serve_cni(socket, plugin).await {},
+            None => pending::<()>().await,
+        }
+    };
+    tokio::join!(engine, cni);
 }

@@ -252,6 +252,11 @@ impl Plane {
         }
     }
 
+    /// Waits until an agent runs.
+    pub(crate) async fn has_agent(&self) {
+        self.agent().await;
+    }
+
     /// The agent that runs, once one does.
     async fn agent(&self) -> AgentHandle {
         let mut agents = self.0.agent.subscribe();

@@ -16,8 +16,10 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::future::Future;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::time::sleep;
@@ -27,11 +29,12 @@ const LONGEST: usize = 1 << 20;
 /// How long to wait where the system has no descriptor left for a connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A socket. Its file goes with it.
+/// A socket. Its file goes with it, unless another process keeps it open.
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
+    is_kept: AtomicBool,
 }
 
 impl Socket {
@@ -48,8 +51,55 @@ impl Socket {
             source,
         };
         let listener = listen(&path).map_err(failed)?;
-        Ok(Self { listener, path })
+        Ok(Self::of(listener, path))
     }
+
+    /// Listens at a socket that another process has kept open, with whoever has connected meanwhile. Its file is at this
+    /// path. To be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// It is no socket that listens.
+    pub fn adopt(path: impl Into<PathBuf>, kept: OwnedFd) -> Result<Self, PluginError> {
+        let path = path.into();
+        match adopted(kept) {
+            Ok(listener) => Ok(Self::of(listener, path)),
+            Err(source) => Err(PluginError::File {
+                doing: "go on to listen at",
+                path,
+                source,
+            }),
+        }
+    }
+
+    fn of(listener: UnixListener, path: PathBuf) -> Self {
+        Self {
+            listener,
+            path,
+            is_kept: AtomicBool::new(false),
+        }
+    }
+
+    /// Where its file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether another process keeps it open: its file stays then when this one ends.
+    pub fn set_kept(&self, is_kept: bool) {
+        self.is_kept.store(is_kept, Ordering::Relaxed);
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+}
+
+fn adopted(kept: OwnedFd) -> io::Result<UnixListener> {
+    let listener = std::os::unix::net::UnixListener::from(kept);
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {
@@ -70,7 +120,9 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if !self.is_kept.load(Ordering::Relaxed) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 impl Stage {
     /// Makes a network that containers can be on.
-    fn open_network(&self, name: &str) -> anyhow::Result<()> {
+    pub(crate) fn open_network(&self, name: &str) -> anyhow::Result<()> {
         let line = ["network", "create", "--driver", "overlay", "--attachable", name];
         self.operate(&line).map(drop)
     }

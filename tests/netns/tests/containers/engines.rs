@@ -7,7 +7,7 @@ use essaim_lab::{EngineSettings, Family, PlacedTask, eventually};
 use std::collections::BTreeSet;
 
 /// Two copies, one on each node, whichever is away.
-fn one_a_node(stage: &Stage) -> anyhow::Result<Vec<PlacedTask>> {
+pub(crate) fn one_a_node(stage: &Stage) -> anyhow::Result<Vec<PlacedTask>> {
     stage.serve("web", &["--replicas", "2", "--publish", "8080:80"])?;
     let web = stage.runs("web", 2)?;
     let nodes: BTreeSet<&str> = web.iter().map(|task| task.node.as_str()).collect();
@@ -16,7 +16,7 @@ fn one_a_node(stage: &Stage) -> anyhow::Result<Vec<PlacedTask>> {
     Ok(web)
 }
 
-fn on<'a>(tasks: &'a [PlacedTask], node: &str) -> anyhow::Result<&'a PlacedTask> {
+pub(crate) fn on<'a>(tasks: &'a [PlacedTask], node: &str) -> anyhow::Result<&'a PlacedTask> {
     let mut tasks = tasks.iter();
     tasks
         .find(|task| task.node == node)
@@ -33,7 +33,7 @@ fn replaced(stage: &Stage, gone: &PlacedTask, count: usize) -> anyhow::Result<Ve
 }
 
 /// What the engine knows of a task's container: process and identity.
-fn container(stage: &Stage, task: &PlacedTask) -> anyhow::Result<String> {
+pub(crate) fn container(stage: &Stage, task: &PlacedTask) -> anyhow::Result<String> {
     let name = Stage::container(task);
     stage.docker(
         &task.node,

@@ -13,3 +13,4 @@ mod prometheus;
 mod registry;
 mod serves;
 mod stage;
+mod upgrade;

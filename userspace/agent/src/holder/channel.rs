@@ -253,12 +253,21 @@ mod tests {
         file.write_all(b"essaim").unwrap();
         client
             .send(
-                &Request::Store { name: "file".into() },
+                &Request::Store {
+                    name: "file".into(),
+                    limit_ms: None,
+                },
                 &[file.as_fd(), file.as_fd()],
             )
             .unwrap();
         let (request, descriptors) = server.receive::<Request>().unwrap();
-        assert_eq!(request, Request::Store { name: "file".into() });
+        assert_eq!(
+            request,
+            Request::Store {
+                name: "file".into(),
+                limit_ms: None
+            }
+        );
         assert_eq!(descriptors.len(), 2);
         let mut copy = std::fs::File::from(descriptors.into_iter().next().unwrap());
         copy.rewind().unwrap();

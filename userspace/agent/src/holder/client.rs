@@ -3,8 +3,12 @@ use super::port::HeldPort;
 use super::protocol::{Charge, HolderIdentity, Label, Refusal, Reply, Request};
 use nix::errno::Errno;
 use std::collections::BTreeSet;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Why the holder did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -135,8 +139,32 @@ impl HolderClient {
     /// # Errors
     /// [`HolderError`]; whether it is kept is then unknown.
     pub fn store(&mut self, name: &str, descriptor: BorrowedFd<'_>) -> Result<(), HolderError> {
+        self.store_for(name, descriptor, None)
+    }
+
+    /// As [`HolderClient::store`], to be closed so long after the end of this connection, if nobody stores it anew.
+    ///
+    /// # Errors
+    /// As [`HolderClient::store`].
+    pub fn lend(
+        &mut self,
+        name: &str,
+        descriptor: BorrowedFd<'_>,
+        limit: Duration,
+    ) -> Result<(), HolderError> {
+        let limit = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.store_for(name, descriptor, Some(limit))
+    }
+
+    fn store_for(
+        &mut self,
+        name: &str,
+        descriptor: BorrowedFd<'_>,
+        limit_ms: Option<u64>,
+    ) -> Result<(), HolderError> {
         let request = Request::Store {
             name: name.to_owned(),
+            limit_ms,
         };
         match self.exchange(&request, &[descriptor])?.0 {
             Reply::Done => Ok(()),
@@ -235,6 +263,19 @@ impl HolderClient {
             Ok((other, _)) => Err(self.unexpected(Request::Exit, other)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Waits until the holder has ended. It says nothing unasked.
+    ///
+    /// # Errors
+    /// The runtime cannot wait for it.
+    pub async fn ended(&self) -> io::Result<()> {
+        // tokio's safe way is deprecated: a type may answer `as_raw_fd` as it likes.
+        // SAFETY: a `BorrowedFd` answers the same number every time, and that is open for as long as it is borrowed, which
+        // outlives the value.
+        let watched = unsafe { AsyncFd::register_with_interest(self.as_fd(), Interest::READABLE) };
+        let watched = watched.map_err(|error| error.into_parts().1)?;
+        watched.readable().await.map(drop)
     }
 
     fn call(&mut self, request: &Request) -> Result<Reply, HolderError> {

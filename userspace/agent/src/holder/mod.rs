@@ -3,7 +3,8 @@
 //! It has every published port of the node bound, so that nothing else takes one and a restart of the agent frees
 //! none, and it keeps descriptors under names for whoever must not lose them. It decides nothing: the agent names
 //! the whole set of ports, the holder says which could not be had, and who has them. While its agent is away it answers
-//! the other nodes' gossip for it, so that a restart is no death.
+//! the other nodes' gossip for it, so that a restart is no death, and who connects to a socket that it keeps waits, so that a
+//! restart is no refusal: both for a limited time.
 //!
 //! A holder that starts while another serves the same state directory takes over all of its descriptors, then ends
 //! it. `hello`, `hand-over` and `exit` therefore keep their meaning in every version of the protocol.
@@ -13,6 +14,7 @@ mod client;
 mod launch;
 mod owner;
 mod port;
+mod presence;
 mod protocol;
 mod server;
 mod sockets;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// The version of the messages below; a holder that speaks another is replaced by one of the agent's own build.
-pub const HOLDER_PROTOCOL: u32 = 3;
+pub const HOLDER_PROTOCOL: u32 = 4;
 
 /// The name that gossip's UDP socket is kept under.
 pub const GOSSIP_SOCKET: &str = "gossip";
@@ -33,6 +33,10 @@ pub enum Request {
     Store {
         /// The name to find it under; an earlier one of the name is closed.
         name: String,
+        /// How long to keep it after the end of the connection that brought it, in milliseconds: who waits at a socket
+        /// must not wait for ever. Without it, until it is forgotten.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit_ms: Option<u64>,
     },
     /// Send a copy of the descriptor of this name.
     Fetch {
@@ -185,8 +189,18 @@ mod tests {
             r#"{"request":"hold","ports":["tcp/8080","udp/53"]}"#,
         );
         round_trip_request(
-            &Request::Store { name: "dns".into() },
+            &Request::Store {
+                name: "dns".into(),
+                limit_ms: None,
+            },
             r#"{"request":"store","name":"dns"}"#,
+        );
+        round_trip_request(
+            &Request::Store {
+                name: "api".into(),
+                limit_ms: Some(30_000),
+            },
+            r#"{"request":"store","name":"api","limit_ms":30000}"#,
         );
         let charge = Charge {
             node: NodeName::new("n1").unwrap(),

@@ -2,6 +2,7 @@ use super::channel::{Channel, ChannelError, listen_on};
 use super::client::{HolderClient, HolderError};
 use super::owner::owners;
 use super::port::{HeldPort, PortDiff};
+use super::presence::Presence;
 use super::protocol::{
     Charge, DESCRIPTORS_PER_MESSAGE, GOSSIP_SOCKET, HOLDER_PROTOCOL, HolderIdentity, Label, Refusal, Reply,
     Request,
@@ -84,8 +85,8 @@ pub fn serve_holder(path: &Path, ready: impl FnOnce()) -> Result<(), HoldError> 
 fn serve(listener: &Listener, kept: &mut Kept) -> Result<(), HoldError> {
     let mut connections: Vec<Channel> = Vec::new();
     loop {
-        kept.end_tending();
-        let ready = wait(listener, &connections, kept.awaited())?;
+        kept.end_absences();
+        let ready = wait(listener, &connections, kept.gossip(), kept.awaited())?;
         if ready.gossip {
             kept.tending.iter_mut().for_each(Tending::answer);
         }
@@ -132,18 +133,19 @@ struct Ready {
     gossip: bool,
 }
 
-/// Waits until the listener, a connection or the gossip that is answered has something, or that is to end.
+/// Waits until the listener, a connection or the gossip that is answered has something, or it is so late.
 fn wait(
     listener: &Listener,
     connections: &[Channel],
-    gossip: Option<(BorrowedFd<'_>, Instant)>,
+    gossip: Option<BorrowedFd<'_>>,
+    until: Option<Instant>,
 ) -> Result<Ready, HoldError> {
     let channels = connections.iter().map(AsFd::as_fd);
     let descriptors = std::iter::once(listener.socket.as_fd())
         .chain(channels)
-        .chain(gossip.map(|(socket, _)| socket));
+        .chain(gossip);
     let mut polled: Vec<PollFd<'_>> = descriptors.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-    let limit = gossip.map_or(PollTimeout::NONE, |(_, until)| {
+    let limit = until.map_or(PollTimeout::NONE, |until| {
         // A millisecond more: a wait that is rounded down would end before its time again and again.
         let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
@@ -222,11 +224,24 @@ enum Next {
     Exit,
 }
 
+/// A descriptor that was stored.
+struct Named {
+    descriptor: OwnedFd,
+    /// Of who stored it, where that matters.
+    lender: Option<Presence>,
+}
+
+impl Named {
+    fn is_over(&self, now: Instant) -> bool {
+        self.lender.as_ref().is_some_and(|lender| lender.is_over(now))
+    }
+}
+
 /// What the holder keeps open.
 #[derive(Default)]
 struct Kept {
     ports: BTreeMap<HeldPort, OwnedFd>,
-    named: BTreeMap<String, OwnedFd>,
+    named: BTreeMap<String, Named>,
     tending: Option<Tending>,
 }
 
@@ -234,7 +249,8 @@ impl Kept {
     fn adopt(&mut self, label: Label, descriptor: OwnedFd) {
         match label {
             Label::Port(port) => drop(self.ports.insert(port, descriptor)),
-            Label::Named(name) => drop(self.named.insert(name, descriptor)),
+            // Who stored it for a limited time sees this holder's predecessor end, and stores it here anew.
+            Label::Named(name) => self.insert(name, descriptor, None),
         }
     }
 
@@ -267,10 +283,14 @@ impl Kept {
                 },
                 &[],
             ),
-            Request::Store { name } => channel.send(&self.store(name, descriptors), &[]),
+            Request::Store { name, limit_ms } => {
+                let connection = channel.as_fd().as_raw_fd();
+                let lender = limit_ms.map(|limit| Presence::new(connection, Duration::from_millis(limit)));
+                channel.send(&self.store(name, descriptors, lender), &[])
+            }
             Request::Fetch { name } => {
-                let descriptor: Vec<BorrowedFd<'_>> =
-                    self.named.get(&name).map(AsFd::as_fd).into_iter().collect();
+                let kept = self.named.get(&name).map(|named| named.descriptor.as_fd());
+                let descriptor: Vec<BorrowedFd<'_>> = kept.into_iter().collect();
                 channel.send(
                     &Reply::Fetched {
                         found: !descriptor.is_empty(),
@@ -338,12 +358,16 @@ impl Kept {
         named.collect()
     }
 
-    fn store(&mut self, name: String, descriptors: Vec<OwnedFd>) -> Reply {
+    fn insert(&mut self, name: String, descriptor: OwnedFd, lender: Option<Presence>) {
+        self.named.insert(name, Named { descriptor, lender });
+    }
+
+    fn store(&mut self, name: String, descriptors: Vec<OwnedFd>, lender: Option<Presence>) -> Reply {
         let found = descriptors.len();
         let mut descriptors = descriptors.into_iter();
         match (descriptors.next(), descriptors.next()) {
             (Some(descriptor), None) => {
-                self.named.insert(name, descriptor);
+                self.insert(name, descriptor, lender);
                 Reply::Done
             }
             _ => Reply::Error {
@@ -353,34 +377,53 @@ impl Kept {
     }
 
     fn tend(&mut self, charge: Charge, descriptors: Vec<OwnedFd>, channel: &Channel) -> Reply {
-        let stored = self.store(GOSSIP_SOCKET.to_owned(), descriptors);
+        let stored = self.store(GOSSIP_SOCKET.to_owned(), descriptors, None);
         let socket = self.named.get(GOSSIP_SOCKET).filter(|_| stored == Reply::Done);
         let Some(socket) = socket else { return stored };
-        match Tending::new(charge, socket.as_fd(), channel.as_fd().as_raw_fd()) {
+        match Tending::new(charge, socket.descriptor.as_fd(), channel.as_fd().as_raw_fd()) {
             Ok(tending) => self.tending = Some(tending),
             Err(message) => return Reply::Error { message },
         }
         stored
     }
 
-    /// A connection ends: from now on its agent is answered for.
+    /// A connection ends: from now on its agent is answered for, and what it lent is kept for a time.
     fn closed(&mut self, channel: &Channel) {
-        let connection = channel.as_fd().as_raw_fd();
-        let ended = |tending: &mut Tending| tending.ended(connection, Instant::now());
-        self.tending.iter_mut().for_each(ended);
+        let (connection, now) = (channel.as_fd().as_raw_fd(), Instant::now());
+        let lenders = self.named.values_mut().filter_map(|named| named.lender.as_mut());
+        lenders.for_each(|lender| lender.ended(connection, now));
+        self.tending
+            .iter_mut()
+            .for_each(|tending| tending.ended(connection, now));
     }
 
-    /// The socket of gossip, where it is to be answered, and until when.
-    fn awaited(&self) -> Option<(BorrowedFd<'_>, Instant)> {
-        self.tending.as_ref().and_then(Tending::awaited)
+    /// The socket of gossip, where it is to be answered.
+    fn gossip(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.tending.as_ref()?.awaited()?.0)
     }
 
-    /// Answers no longer for an agent that does not come back.
-    fn end_tending(&mut self) {
-        if self.awaited().is_some_and(|(_, until)| until <= Instant::now()) {
+    /// When the first of those that are away has been waited for long enough.
+    fn awaited(&self) -> Option<Instant> {
+        let tending = self.tending.as_ref().and_then(Tending::awaited);
+        let lenders = self.named.values().filter_map(|named| named.lender.as_ref());
+        let lenders = lenders.filter_map(Presence::awaited);
+        lenders.chain(tending.map(|(_, until)| until)).min()
+    }
+
+    /// Does nothing more for those that have not come back.
+    fn end_absences(&mut self) {
+        let now = Instant::now();
+        let tending = self.tending.as_ref().and_then(Tending::awaited);
+        if tending.is_some_and(|(_, until)| until <= now) {
             tracing::warn!("the agent has not come back: its node is answered for no longer");
             self.tending = None;
         }
+        self.named.retain(|name, named| {
+            if named.is_over(now) {
+                tracing::warn!("who lent {name:?} has not come back: it is closed");
+            }
+            !named.is_over(now)
+        });
     }
 
     fn hand_over(&self, channel: &Channel) -> Result<(), ChannelError> {
@@ -391,7 +434,7 @@ impl Kept {
         let named = self
             .named
             .iter()
-            .map(|(name, fd)| (Label::Named(name.clone()), fd.as_fd()));
+            .map(|(name, named)| (Label::Named(name.clone()), named.descriptor.as_fd()));
         let all: Vec<(Label, BorrowedFd<'_>)> = ports.chain(named).collect();
         let mut batches = all.chunks(DESCRIPTORS_PER_MESSAGE).peekable();
         if batches.peek().is_none() {

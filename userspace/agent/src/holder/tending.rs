@@ -1,5 +1,6 @@
 //! What the holder does for the other nodes while its agent is away: it answers their gossip, for a limited time.
 
+use super::presence::Presence;
 use super::protocol::Charge;
 use crate::keys::random;
 use essaim_gossip::{Caretaker, Epoch};
@@ -13,20 +14,11 @@ const LARGEST: usize = 65_536;
 /// How many datagrams are answered before connections have their turn.
 const BATCH: usize = 64;
 
-/// The agent, as far as the holder sees.
-enum Agent {
-    /// It has this connection.
-    Here(RawFd),
-    /// It went, and is answered for until then.
-    Away(Instant),
-}
-
 /// Answers for the agent's node, at a copy of the socket that the agent itself reads while it is there.
 pub(super) struct Tending {
     caretaker: Caretaker,
     socket: UdpSocket,
-    limit: Duration,
-    agent: Agent,
+    agent: Presence,
 }
 
 impl Tending {
@@ -45,24 +37,18 @@ impl Tending {
         Ok(Self {
             caretaker: Caretaker::new(node, Epoch::from_number(epoch), keys, seed),
             socket: UdpSocket::from(socket),
-            limit: Duration::from_millis(limit_ms),
-            agent: Agent::Here(connection),
+            agent: Presence::new(connection, Duration::from_millis(limit_ms)),
         })
     }
 
     /// A connection has ended.
     pub(super) fn ended(&mut self, connection: RawFd, now: Instant) {
-        if matches!(self.agent, Agent::Here(agent) if agent == connection) {
-            self.agent = Agent::Away(now + self.limit);
-        }
+        self.agent.ended(connection, now);
     }
 
     /// The socket to wait at, and until when, while the agent is away.
     pub(super) fn awaited(&self) -> Option<(BorrowedFd<'_>, Instant)> {
-        match self.agent {
-            Agent::Here(_) => None,
-            Agent::Away(until) => Some((self.socket.as_fd(), until)),
-        }
+        Some((self.socket.as_fd(), self.agent.awaited()?))
     }
 
     /// Answers what has come.

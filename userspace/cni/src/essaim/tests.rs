@@ -12,7 +12,13 @@ struct Fake {
 }
 
 impl Ask for &Fake {
-    fn ask(&self, socket: &Path, call: &str, body: Vec<u8>) -> Result<Vec<u8>, AskError> {
+    fn ask(
+        &self,
+        socket: &Path,
+        call: &str,
+        body: Vec<u8>,
+        _patience: Duration,
+    ) -> Result<Vec<u8>, AskError> {
         assert_eq!(socket, Path::new("/run/essaim/cni.sock"));
         let body = serde_json::from_slice(&body).unwrap();
         self.asked.borrow_mut().push((call.to_owned(), body));
