@@ -40,6 +40,28 @@ pub(crate) fn others() -> Vec<PathBuf> {
     points.collect()
 }
 
+/// A group's name: its path from the root of the hierarchy.
+///
+/// # Errors
+/// When it is not in the hierarchy of version 2.
+pub(crate) fn name(group: &Path) -> anyhow::Result<PathBuf> {
+    let inside = group
+        .strip_prefix(mount_point()?)
+        .with_context(|| format!("{} is no control group", group.display()))?;
+    Ok(Path::new("/").join(inside))
+}
+
+/// The folders of a group of version 2 and of those that have its name in the hierarchies of version 1; itself first.
+///
+/// # Errors
+/// As [`name`].
+pub(crate) fn everywhere(group: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let name = name(group)?;
+    let inside = name.strip_prefix("/")?;
+    let others = others().into_iter().map(|hierarchy| hierarchy.join(inside));
+    Ok(std::iter::once(group.to_owned()).chain(others).collect())
+}
+
 /// Kills every process in a group and below it, and waits until they are gone. An absent group is no error.
 ///
 /// # Errors

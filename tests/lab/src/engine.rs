@@ -101,9 +101,7 @@ impl Cluster {
             .with_context(|| format!("failed to mount a disk at {}", data.display()))?;
         }
         let group = self.cgroup(node)?.join("engine");
-        let inside = group.strip_prefix(cgroup::mount_point()?)?;
-        let mut groups = vec![group.clone()];
-        groups.extend(cgroup::others().iter().map(|hierarchy| hierarchy.join(inside)));
+        let groups = cgroup::everywhere(&group)?;
         let shared = self.state_dir(node);
         share(&shared)?;
         let netns = self.netns(node);
@@ -162,7 +160,6 @@ impl Engine {
         ensure!(self.child.is_none(), "it runs already");
         self.forget_containerd()?;
         let group = self.group()?;
-        let inside = group.strip_prefix(cgroup::mount_point()?)?;
         let log_file = self.folder.join("log");
         let log = File::options()
             .create(true)
@@ -181,7 +178,7 @@ impl Engine {
             .arg("--pidfile")
             .arg(self.folder.join("pid"))
             .arg("--cgroup-parent")
-            .arg(Path::new("/").join(inside).join("containers"))
+            .arg(cgroup::name(group)?.join("containers"))
             .args(["--iptables=false", "--ip6tables=false", "--log-level", "warn"])
             .args(&self.settings.arguments);
         if !self.settings.bridge {

@@ -20,6 +20,7 @@ mod disks;
 mod leaders;
 mod members;
 mod networks;
+mod podman;
 mod recovery;
 mod services;
 mod stacks;
