@@ -23,6 +23,7 @@ mod networks;
 mod nodes;
 mod ports;
 mod services;
+mod session;
 mod stack;
 mod stage;
 mod updates;

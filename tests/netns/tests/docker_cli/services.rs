@@ -117,7 +117,7 @@ fn services_are_made_scaled_and_placed() {
     docker.says(
         "n1",
         "docker service ls --filter name=job --format '{{.Mode}} {{.Replicas}}'",
-        "replicated job 0/0 (5/5 completed)",
+        "replicated job 0/2 (5/5 completed)",
     );
     let states = "docker service ps job --format '{{.CurrentState}}'";
     assert!(
@@ -135,7 +135,7 @@ fn services_are_made_scaled_and_placed() {
     docker.wait_says(
         "n1",
         "docker service ls --filter name=job --format '{{.Replicas}}'",
-        "0/0 (5/5 completed)",
+        "0/2 (5/5 completed)",
     );
     docker.ok(
         "n1",

@@ -59,10 +59,15 @@ impl Docker {
 
     /// Types a line at a node's shell. `docker` asks the node's daemon.
     pub(crate) fn shell(&self, node: &str, line: &str) -> Ran {
-        let socket = self.api_socket(node).display().to_string();
+        self.shell_at(node, &self.api_socket(node), line)
+    }
+
+    /// Types a line at a node's shell. `docker` asks whoever listens there.
+    pub(crate) fn shell_at(&self, node: &str, socket: &Path, line: &str) -> Ran {
         let script = format!(
-            "docker() {{ {} -H unix://{socket} \"$@\"; }}\n{line}",
-            self.program
+            "docker() {{ {} -H unix://{} \"$@\"; }}\n{line}",
+            self.program,
+            socket.display()
         );
         // None of the user's settings.
         let home = format!("HOME={}", self.state_dir(node).display());

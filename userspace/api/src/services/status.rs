@@ -3,7 +3,8 @@
 use essaim_objects::{Mode, Service, ServiceStatus, Task, TaskState};
 use essaim_store::View;
 
-/// How many of a service's tasks run, should run and have completed; of a job, those of its present run.
+/// How many of a service's tasks run, should run and have completed; of a job, those of its present run. As many of
+/// a replicated job's should run after its end as during it, as with Docker.
 pub(super) fn of(view: &View, service: &Service) -> ServiceStatus {
     let mode = service.spec.mode();
     let run = service
@@ -21,17 +22,7 @@ pub(super) fn of(view: &View, service: &Service) -> ServiceStatus {
     }
     let desired = match mode {
         Mode::Replicated { replicas } => replicas,
-        Mode::ReplicatedJob {
-            max_concurrent,
-            total_completions,
-        } => {
-            let to_come = total_completions.saturating_sub(completed);
-            if max_concurrent == 0 {
-                to_come
-            } else {
-                to_come.min(max_concurrent)
-            }
-        }
+        Mode::ReplicatedJob { max_concurrent, .. } => max_concurrent,
         Mode::Global | Mode::GlobalJob => wanted,
     };
     ServiceStatus {
