@@ -51,7 +51,7 @@ pub use catalog::CatalogBuilder;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use engine::{Engine, EngineSettings};
 pub use family::Family;
-pub use netem::Frames;
+pub use netem::{Frames, tries};
 pub use node::PlacedTask;
 pub use run::{Ran, Running, run_here};
 pub use traces::{Prefix, remove_leftovers};

@@ -12,6 +12,10 @@ use std::process::Command;
 /// What the underlay does to every frame, in the words of `tc qdisc add ... netem`; unset: nothing.
 const NETEM: &str = "ESSAIM_LAB_NETEM";
 
+/// How often what one lost frame fails is tried where frames are lost on purpose: with a loss of 1 % on each of four hops, all
+/// tries fail once in 400,000 times.
+const TRIES: u32 = 4;
+
 /// How many frames may be under way to one machine: with netem's own 1,000, a burst would lose more than it is told to.
 const LIMIT: &str = "100000";
 
@@ -51,6 +55,14 @@ impl Netem {
             format!("{NETEM} asks for netem {words:?} on the underlay's links, and this kernel does not take it (the one of tests/vm has netem)")
         })
     }
+}
+
+/// How often something has to be tried that one lost frame fails: once, or a few times on a bad underlay.
+///
+/// # Errors
+/// When `ESSAIM_LAB_NETEM` is set to nothing.
+pub fn tries() -> anyhow::Result<u32> {
+    Ok(if Netem::wanted()?.is_some() { TRIES } else { 1 })
 }
 
 /// What a bad underlay did so far.
