@@ -138,6 +138,22 @@ pub(crate) fn owner(table: TableRef, slot: u32, hop: u32) -> u32 {
     entry(table.earlier_offset(slot).wrapping_add(hop - 1))
 }
 
+/// The first owner of a slot that lives: its number, its backend, and its place among the owners.
+#[inline(always)]
+pub(crate) fn living_owner(table: TableRef, slot: u32) -> Option<(u32, &'static Backend, u32)> {
+    for hop in 0..=EARLIER_OWNERS {
+        let owner = owner(table, slot, hop);
+        // The current owner may be nobody while the last task drains; earlier owners have no gaps.
+        if owner == 0 && hop > 0 {
+            break;
+        }
+        if let Some(backend) = backend(owner) {
+            return Some((owner, backend, hop));
+        }
+    }
+    None
+}
+
 /// The slot of a flow in the service's Maglev table.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! A cluster: nodes, clients, and the underlay between them.
 
 use crate::family::Family;
+use crate::netem::Netem;
 use crate::run::run_here;
 use crate::spawn::Room;
 use crate::traces::{BPFFS, Prefix, remove_leftovers};
@@ -48,6 +49,7 @@ impl ClusterBuilder {
                 mtu: 1500,
                 ipv6: true,
                 xdp: true,
+                netem: None,
             },
             gossip: false,
             binaries: None,
@@ -107,7 +109,7 @@ impl ClusterBuilder {
     /// # Errors
     /// When this is not root on a machine with `ip`, `ethtool`, bpffs and control groups of version 2. What was made
     /// until then is removed.
-    pub fn build(self) -> anyhow::Result<Cluster> {
+    pub fn build(mut self) -> anyhow::Result<Cluster> {
         ensure!(
             nix::unistd::geteuid().is_root(),
             "a lab needs root: run it with sudo"
@@ -142,6 +144,7 @@ impl ClusterBuilder {
                 number: base + number,
             }
         };
+        self.underlay.netem = Netem::wanted()?;
         // From here on, dropping the cluster removes what exists.
         let cluster = Cluster {
             nodes: (1..=self.nodes)
@@ -360,6 +363,7 @@ impl Drop for Cluster {
         if std::thread::panicking() {
             self.print_logs();
         }
+        self.print_frames();
         let removed = self.prefix.remove();
         let state = std::mem::take(&mut *self.state());
         let children = state

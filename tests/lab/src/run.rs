@@ -59,6 +59,9 @@ impl Ran {
     }
 }
 
+/// How long a request of many may take.
+const LOADED: Duration = Duration::from_secs(3);
+
 impl Cluster {
     /// Runs a command on a node, a client or the `hub`, or in a task's namespace, to its end.
     ///
@@ -135,7 +138,8 @@ impl Cluster {
     }
 
     /// Starts requests to a URL over so many connections at a time, a new one for each request, with so many milliseconds
-    /// between those of one. They go on for so many seconds, or until they are stopped.
+    /// between those of one. They go on for so many seconds, or until they are stopped. One that is not answered within
+    /// 3 seconds has failed.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -149,6 +153,7 @@ impl Cluster {
     ) -> anyhow::Result<Running> {
         let [connections, interval_ms] = [connections.to_string(), interval_ms.to_string()];
         let seconds = seconds.to_string();
+        let timeout_ms = patience(LOADED)?.as_millis().to_string();
         let line = [
             "load",
             "--target",
@@ -159,6 +164,8 @@ impl Cluster {
             &interval_ms,
             "--seconds",
             &seconds,
+            "--timeout-ms",
+            &timeout_ms,
         ];
         self.start_peer(at, &line)
     }

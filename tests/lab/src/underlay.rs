@@ -1,5 +1,6 @@
 //! The network between the machines of a lab: one bridge in a namespace of its own, and what lies beyond it.
 
+use crate::netem::Netem;
 use crate::traces::Prefix;
 use crate::xdp_pass::XdpPass;
 use crate::{ip, netns};
@@ -43,7 +44,7 @@ pub(crate) fn v6(machine: u8) -> Ipv6Addr {
 }
 
 /// How the underlay is made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Underlay {
     /// MTU of every link, in bytes.
     pub(crate) mtu: u32,
@@ -51,11 +52,13 @@ pub(crate) struct Underlay {
     pub(crate) ipv6: bool,
     /// Whether the bridge's ends of the links let `XDP_TX` frames in.
     pub(crate) xdp: bool,
+    /// What happens to frames under way, if anything.
+    pub(crate) netem: Option<Netem>,
 }
 
 impl Underlay {
     /// Makes the bridge, with the router's addresses and the world's.
-    pub(crate) fn create(self, prefix: &Prefix) -> anyhow::Result<()> {
+    pub(crate) fn create(&self, prefix: &Prefix) -> anyhow::Result<()> {
         let hub = prefix.netns(HUB);
         netns::create(&hub)?;
         let mut lines = vec![
@@ -76,7 +79,7 @@ impl Underlay {
     }
 
     /// Plugs a machine in.
-    pub(crate) fn attach(self, prefix: &Prefix, name: &str, machine: u8) -> anyhow::Result<()> {
+    pub(crate) fn attach(&self, prefix: &Prefix, name: &str, machine: u8) -> anyhow::Result<()> {
         let (hub, machine_netns) = (prefix.netns(HUB), prefix.netns(name));
         let mtu = self.mtu;
         ip::batch(
@@ -100,6 +103,9 @@ impl Underlay {
         }
         Self::offload_off(&machine_netns, UPLINK)?;
         ip::batch(&machine_netns, &lines)?;
+        if let Some(netem) = &self.netem {
+            netem.attach(&hub, name)?;
+        }
         if self.xdp {
             let pins = prefix.pins().join(HUB);
             std::fs::create_dir_all(&pins).with_context(|| format!("failed to make {}", pins.display()))?;

@@ -1,6 +1,7 @@
 //! Datagrams from chosen ports of a client, and who answers them.
 
 use anyhow::{Context as _, bail};
+use essaim_lab::tries;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -8,8 +9,9 @@ use std::time::Duration;
 /// How long an answer may take before the datagram is sent again.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How often a datagram is sent: the first ones may be lost while a neighbour or a path MTU is found out.
-const TRIES: usize = 6;
+/// How often a datagram is sent: the first ones may be lost while a neighbour or a path MTU is found out. On a bad underlay that
+/// many times more: of a datagram in fragments, one that overtakes the first is lost, too.
+const TRIES: u32 = 6;
 
 /// A socket in the current network namespace that talks to one peer from a chosen port, 0 for any.
 ///
@@ -45,7 +47,7 @@ pub struct Answer {
 /// When none comes, or the datagram is refused.
 pub fn ask(socket: &UdpSocket, payload: &[u8]) -> anyhow::Result<Answer> {
     let mut last = None;
-    for _ in 0..TRIES {
+    for _ in 0..TRIES * tries()? {
         match ask_once(socket, payload) {
             Ok(answer) => return Ok(answer),
             Err(error) => last = Some(error),

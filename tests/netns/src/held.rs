@@ -1,7 +1,7 @@
 //! TCP connections that a client holds while something happens to the cluster.
 
 use anyhow::{Context as _, ensure};
-use essaim_lab::{Cluster, netns};
+use essaim_lab::{Cluster, netns, patience};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-/// How long a connection may take to be made or to answer: some retransmissions.
+/// How long a connection may take to be made or to answer: some retransmissions. Stretched by [`patience`].
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Source ports of held connections: outside of the range that the kernel gives out, and above the tests' own.
@@ -34,7 +34,7 @@ impl Flow {
     /// # Errors
     /// When nothing answers in time.
     pub fn open(target: SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect_timeout(&target, PATIENCE)
+        let stream = TcpStream::connect_timeout(&target, patience(PATIENCE)?)
             .with_context(|| format!("failed to connect to {target}"))?;
         Self::over(stream)
     }
@@ -53,7 +53,7 @@ impl Flow {
             .bind(&SocketAddr::new(any, port).into())
             .with_context(|| format!("failed to bind TCP port {port}"))?;
         socket
-            .connect_timeout(&target.into(), PATIENCE)
+            .connect_timeout(&target.into(), patience(PATIENCE)?)
             .with_context(|| format!("failed to connect to {target}"))?;
         Self::over(socket.into())
     }
@@ -64,7 +64,7 @@ impl Flow {
     /// When none comes in time.
     pub fn over(stream: TcpStream) -> anyhow::Result<Self> {
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience(PATIENCE)?))?;
         let mut stream = BufReader::new(stream);
         let mut greeting = String::new();
         stream

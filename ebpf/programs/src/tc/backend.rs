@@ -81,7 +81,7 @@ fn backend_tc(ctx: TcContext) -> i32 {
 
 /// What `cb` says: the edge, and the steering the packet came with.
 #[inline(always)]
-fn steering(ctx: &TcContext) -> (Edge, Steering) {
+pub(super) fn steering(ctx: &TcContext) -> (Edge, Steering) {
     let (word, port) = (skb::cb::<1>(ctx), skb::cb::<3>(ctx));
     let edge = Edge {
         vtep: skb::cb::<0>(ctx),

@@ -2,14 +2,14 @@
 
 use super::deliver::Edge;
 use super::encapsulate;
-use super::{Env, Outcome, answer, flows, skb};
+use super::{Env, Outcome, answer, backend, flows, skb};
 use crate::event::Decision;
 use crate::ingress_xdp::token;
 use crate::tables;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use essaim_abi::maps::TC_BACKEND;
-use essaim_abi::{DropReason, EARLIER_OWNERS, Hook, PortFlags, Protocol, ServiceFlags};
+use essaim_abi::{DropReason, Hook, PortFlags, Protocol, ServiceFlags};
 use essaim_packet::steer::Steering;
 use essaim_packet::{flow, wire};
 
@@ -44,6 +44,14 @@ pub(super) fn backend_words(edge: Edge, steering: &Steering, hook: Hook) -> [u32
     ]
 }
 
+/// The steering, by way of `cb`: what it was made of is then any number to the verifier, which would follow the rest of the
+/// program once for each uplink, protocol and owner (that of Linux 6.1 does).
+#[inline(always)]
+pub(super) fn read_back(env: &Env<'_>, edge: Edge, steering: &Steering) -> Steering {
+    skb::set_cb(env.ctx, backend_words(edge, steering, env.hook));
+    backend::steering(env.ctx).1
+}
+
 #[inline(always)]
 fn edge(env: &Env<'_>) -> Outcome {
     let packet = env.packet()?;
@@ -69,50 +77,43 @@ fn edge(env: &Env<'_>) -> Outcome {
     let Ok(slot) = tables::slot(service.maglev, hash) else {
         return answer::refuse_here(env, DropReason::NoBackend);
     };
-    let mut steering = Steering::request(transport, packet.destination_port, token, hash);
-    for hop in 0..=EARLIER_OWNERS {
-        let owner = tables::owner(service.maglev, slot, hop);
-        // The current owner may be nobody while the last task drains; earlier owners have no gaps.
-        if owner == 0 && hop > 0 {
-            break;
-        }
-        let Some(backend) = tables::backend(owner) else {
-            continue;
-        };
-        if hop > 0 && packet.protocol != wire::protocol::UDP && flow::opens(packet) {
-            break;
-        }
-        if backend.addr_like(&packet.source).is_unspecified() {
-            return answer::refuse_here(env, DropReason::NoBackendInFamily);
-        }
-        steering.hop = hop as u8;
-        let decision = Decision {
-            service: port.service,
-            backend: owner,
-            vtep: backend.vtep,
-            vni: env.config.ingress_vni,
-            ..Decision::default()
-        };
-        env.count_for(port.service, owner, 0);
-        if backend.ifindex != 0 || port.flags.has(PortFlags::HOST) {
-            let edge = Edge {
-                vtep: env.config.own_vtep,
-                token,
-            };
-            return env.call(TC_BACKEND, backend_words(edge, &steering, env.hook));
-        }
-        let sent = encapsulate::to_vtep(
-            env,
-            packet,
-            backend.vtep,
-            env.config.ingress_vni,
-            &steering,
-            &decision,
-        );
-        if sent == Err(DropReason::TooBig) {
-            return answer::too_big_here(env, encapsulate::mtu_to(env, backend.vtep));
-        }
-        return sent;
+    let Some((owner, backend, hop)) = tables::living_owner(service.maglev, slot) else {
+        return answer::refuse_here(env, DropReason::NoBackend);
+    };
+    if hop > 0 && packet.protocol != wire::protocol::UDP && flow::opens(packet) {
+        return answer::refuse_here(env, DropReason::NoBackend);
     }
-    answer::refuse_here(env, DropReason::NoBackend)
+    if backend.addr_like(&packet.source).is_unspecified() {
+        return answer::refuse_here(env, DropReason::NoBackendInFamily);
+    }
+    let mut steering = Steering::request(transport, packet.destination_port, token, hash);
+    steering.hop = hop as u8;
+    let decision = Decision {
+        service: port.service,
+        backend: owner,
+        vtep: backend.vtep,
+        vni: env.config.ingress_vni,
+        ..Decision::default()
+    };
+    env.count_for(port.service, owner, 0);
+    let edge = Edge {
+        vtep: env.config.own_vtep,
+        token,
+    };
+    if backend.ifindex != 0 || port.flags.has(PortFlags::HOST) {
+        return env.call(TC_BACKEND, backend_words(edge, &steering, env.hook));
+    }
+    let steering = read_back(env, edge, &steering);
+    let sent = encapsulate::to_vtep(
+        env,
+        packet,
+        backend.vtep,
+        env.config.ingress_vni,
+        &steering,
+        &decision,
+    );
+    if sent == Err(DropReason::TooBig) {
+        return answer::too_big_here(env, encapsulate::mtu_to(env, backend.vtep));
+    }
+    sent
 }

@@ -2,18 +2,18 @@
 
 use super::backend::Asked;
 use super::deliver::{Edge, into_endpoint, to_client};
-use super::edge::{backend_words, caller};
+use super::edge::{backend_words, caller, read_back};
 use super::skb::{self, Skb};
 use super::translate::{self, End};
 use super::{Env, Outcome, PASS, encapsulate, endpoint, flows};
 use crate::event::Decision;
 use crate::ingress_xdp::token;
-use crate::tables;
+use crate::{context, tables};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use essaim_abi::maps::TC_BACKEND;
 use essaim_abi::{
-    Addr, Backend, DropReason, EARLIER_OWNERS, FlowKey, FlowKind, MacAddr, Protocol, ServiceFlags, Verdict,
+    Addr, Backend, DropReason, Flow, FlowKey, FlowKind, MacAddr, Protocol, ServiceFlags, Verdict,
 };
 use essaim_packet::steer::Steering;
 use essaim_packet::wire::{icmp, ipv4, ipv6};
@@ -37,10 +37,12 @@ fn icmp_error(env: &Env<'_>) -> Outcome {
             _ => Ok(PASS),
         };
     }
-    match quoted? {
-        Some(quoted) => from_endpoint(env, packet, quoted),
-        None => endpoint::route(env, packet),
+    if let Some(quoted) = quoted?
+        && let Some(flow) = flow_of(quoted)
+    {
+        return from_endpoint(env, packet, quoted, &flow);
     }
+    endpoint::route(env, context::forget(packet))
 }
 
 /// From the world, about a packet that a published port sent: to the node that has the task.
@@ -72,40 +74,31 @@ fn from_uplink(env: &Env<'_>, packet: &Packet, quoted: &Packet) -> Outcome {
         asked.protocol,
     );
     let slot = tables::slot(service.maglev, hash)?;
+    let (owner, backend, hop) = tables::living_owner(service.maglev, slot).ok_or(DropReason::NoBackend)?;
     let mut steering = Steering::request(transport, asked.published_port, token, hash);
-    for hop in 0..=EARLIER_OWNERS {
-        let owner = tables::owner(service.maglev, slot, hop);
-        // The current owner may be nobody while the last task drains; earlier owners have no gaps.
-        if owner == 0 && hop > 0 {
-            break;
-        }
-        let Some(backend) = tables::backend(owner) else {
-            continue;
-        };
-        steering.hop = hop as u8;
-        if backend.ifindex != 0 {
-            let edge = Edge {
-                vtep: env.config.own_vtep,
-                token,
-            };
-            return env.call(TC_BACKEND, backend_words(edge, &steering, env.hook));
-        }
-        let decision = Decision {
-            service: port.service,
-            backend: owner,
-            vtep: backend.vtep,
-            ..Decision::default()
-        };
-        return encapsulate::to_vtep(
-            env,
-            packet,
-            backend.vtep,
-            env.config.ingress_vni,
-            &steering,
-            &decision,
-        );
+    steering.hop = hop as u8;
+    let edge = Edge {
+        vtep: env.config.own_vtep,
+        token,
+    };
+    if backend.ifindex != 0 {
+        return env.call(TC_BACKEND, backend_words(edge, &steering, env.hook));
     }
-    Err(DropReason::NoBackend)
+    let steering = read_back(env, edge, &steering);
+    let decision = Decision {
+        service: port.service,
+        backend: owner,
+        vtep: backend.vtep,
+        ..Decision::default()
+    };
+    encapsulate::to_vtep(
+        env,
+        packet,
+        backend.vtep,
+        env.config.ingress_vni,
+        &steering,
+        &decision,
+    )
 }
 
 /// Delivers an error about a reply of the task: it finds its own address quoted.
@@ -140,10 +133,9 @@ pub(super) fn to_backend(
     into_endpoint(env, backend.ifindex, &backend.mac, &MacAddr::GATEWAY)
 }
 
-/// From a task, about a packet that it received: where a client of a published port sent that, it asked the published
-/// address.
+/// The flow of a published port that a packet to its task is of.
 #[inline(always)]
-fn from_endpoint(env: &Env<'_>, packet: &mut Packet, quoted: &Packet) -> Outcome {
+fn flow_of(quoted: &Packet) -> Option<Flow> {
     let key = FlowKey {
         remote: quoted.source,
         local: quoted.destination,
@@ -152,13 +144,18 @@ fn from_endpoint(env: &Env<'_>, packet: &mut Packet, quoted: &Packet) -> Outcome
         protocol: quoted.protocol,
         reserved: [0; 3],
     };
-    let Some(found) = flows::find(&key) else {
-        return endpoint::route(env, packet);
-    };
-    let flow = found.flow();
-    if flow.kind != FlowKind::Ingress as u8 {
-        return endpoint::route(env, packet);
+    let flow = flows::find(&key)?.flow();
+    if flow.kind == FlowKind::Ingress as u8 {
+        Some(flow)
+    } else {
+        None
     }
+}
+
+/// From a task, about a packet that it received: where a client of a published port sent that, it asked the published
+/// address.
+#[inline(always)]
+fn from_endpoint(env: &Env<'_>, packet: &Packet, quoted: &Packet, flow: &Flow) -> Outcome {
     let end = QuotedEnd {
         which: End::Destination,
         old: &quoted.destination,

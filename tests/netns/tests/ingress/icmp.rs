@@ -1,7 +1,7 @@
 //! What is too large on the client's side: fragments, and errors of routers there.
 
 use anyhow::{Context as _, ensure};
-use essaim_lab::{ClusterBuilder, Family, eventually, ip, netns};
+use essaim_lab::{ClusterBuilder, Family, eventually, ip, netns, tries};
 use essaim_netns_tests::datagram::{ask, socket};
 use essaim_netns_tests::held::{Flow, Held};
 use essaim_netns_tests::raw::too_big;
@@ -116,7 +116,7 @@ fn an_error_that_quotes_eight_bytes_finds_its_task() -> anyhow::Result<()> {
             let sequence = next_of_peer(flow.socket())?;
             let own = flow.socket().local_addr()?;
             netns::inside(&site.cluster.netns(CLIENT), || {
-                too_big(own, target, sequence, 1290)
+                (0..tries()?).try_for_each(|_| too_big(own, target, sequence, 1290))
             })?;
             path_mtu(&site, task, client, 1290).with_context(|| family.to_string())?;
         }

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, ensure};
 use essaim_lab::{ClusterBuilder, Family, UPLINK, ip};
 use essaim_model::Port;
+use essaim_netns_tests::frames::mac;
 use essaim_netns_tests::held::Held;
 use essaim_netns_tests::site::{APPLIED, CLIENT, ECHO, Site, WEB, dsr};
 
@@ -47,10 +48,7 @@ fn a_freshly_started_edge_takes_over_an_address_and_breaks_no_flow() -> anyhow::
     site.cluster.kill_agent("n1")?;
     site.cluster.spawn_agent("n2")?;
     site.cluster.wait_node_ready("n2", APPLIED)?;
-    let mac = site
-        .cluster
-        .exec("n2", &["cat", &format!("/sys/class/net/{UPLINK}/address")])?
-        .ok()?;
+    let mac = mac(&site.cluster, "n2", UPLINK)?.map(|byte| format!("{byte:02x}"));
     for (family, length) in [(Family::V4, "24"), (Family::V6, "64 nodad")] {
         let address = site.cluster.address("n1", family)?;
         let (bits, flags) = length.split_once(' ').unwrap_or((length, ""));
@@ -58,11 +56,16 @@ fn a_freshly_started_edge_takes_over_an_address_and_breaks_no_flow() -> anyhow::
             &site.cluster.netns("n2"),
             &[format!("addr add {address}/{bits} dev {UPLINK} {flags}")],
         )?;
+    }
+    // Not before n2 knows the address for its own: until then its kernel resets connections to it.
+    site.verified("n2")?;
+    for family in Family::BOTH {
+        let address = site.cluster.address("n1", family)?;
         ip::batch(
             &site.cluster.netns(CLIENT),
             &[format!(
                 "neigh replace {address} lladdr {} dev {UPLINK} nud reachable",
-                mac.trim()
+                mac.join(":")
             )],
         )?;
     }
