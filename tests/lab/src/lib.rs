@@ -50,7 +50,7 @@ pub use catalog::CatalogBuilder;
 pub use cluster::{Cluster, ClusterBuilder};
 pub use engine::{Engine, EngineSettings};
 pub use family::Family;
-pub use node::PlacedTask;
+pub use node::{Operate, PlacedTask};
 pub use run::{Ran, Running, run_here};
 pub use traces::{Prefix, remove_leftovers};
 pub use underlay::{HUB, UPLINK, WORLD_V4, WORLD_V6};
