@@ -95,12 +95,9 @@ pub(crate) fn tcp_over_ipv6_of_both_families(stage: &Stage) -> anyhow::Result<Se
     ];
     stage.serve("six", &options, "whoami")?;
     let seen = stage.runs("six", 1).and_then(|_| {
-        // It is asked once it listens.
-        for _ in 0..5 {
-            if stage.ask(CLIENT, stage.at(MANAGER, Family::V4, SIX)?, 1)?.ok > 0 {
-                break;
-            }
-        }
+        // It is asked once it has had time to listen.
+        let target = format!("http://{}/", stage.at(MANAGER, Family::V6, SIX)?);
+        stage.lab.start_load(CLIENT, &target, 1, 200, 15)?.finish()?;
         over_ipv6(stage, SIX)
     });
     stage.docker(&["service", "rm", "six"])?;

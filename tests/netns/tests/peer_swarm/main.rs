@@ -56,12 +56,12 @@ const LOOKS: &[(&str, Look)] = &[
     ),
     ("port of a service without tasks", asked::port_without_tasks),
     ("VIP of a service without tasks", asked::vip_without_tasks),
+    ("drain of a node under load, with open connections", moves::drain),
     (
         "rolling update under load, start-first, with a health check",
         moves::update,
     ),
     ("scaling from 2 to 4 tasks and to 1 under load", moves::scale),
-    ("drain of a node under load, with open connections", moves::drain),
     ("a node loses its power under load", moves::loss),
     (
         "TCP port, at a node's IPv6 address, of a service on a network with `--ipv6`",
