@@ -46,6 +46,9 @@ pub struct EngineSettings {
     pub bridge: bool,
     /// The size of its disk, in MiB; the machine's where there is none given.
     pub disk_mib: Option<u32>,
+    /// Whether it is to be a node of Docker's own Swarm: it writes rules of iptables, its host has the node's name, and it is
+    /// asked where the node's API is looked for else.
+    pub swarm: bool,
 }
 
 /// A node's Docker Engine, which ends, with all its containers, when this goes.
@@ -110,10 +113,21 @@ impl Cluster {
         for place in [plugins.as_path(), Path::new(PLUGINS)] {
             fs::create_dir_all(place).with_context(|| format!("failed to make {}", place.display()))?;
         }
-        let script = format!("mount --bind \"$1\" {PLUGINS} && echo && exec sleep infinity");
+        let name = if settings.swarm { "hostname \"$2\" &&" } else { "" };
+        let script = format!("{name} mount --bind \"$1\" {PLUGINS} && echo && exec sleep infinity");
         let keeper = command_in(&netns, &group, "unshare")?
-            .args(["--mount", "--propagation", "slave", "sh", "-c", &script, "sh"])
+            .args([
+                "--mount",
+                "--uts",
+                "--propagation",
+                "slave",
+                "sh",
+                "-c",
+                &script,
+                "sh",
+            ])
             .arg(&plugins)
+            .arg(node)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -131,6 +145,9 @@ impl Cluster {
         let started = engine.await_keeper().and_then(|()| engine.start());
         let prepared = started.and_then(|()| engine.prepare());
         prepared.with_context(|| format!("engine of {node}:\n{}", engine.log()))?;
+        if engine.settings.swarm {
+            symlink(&engine.socket, self.api_socket(node)).context("failed to name the engine's socket")?;
+        }
         Ok(engine)
     }
 }
@@ -169,6 +186,7 @@ impl Engine {
         let mut command = command_in(&self.netns, group, "nsenter")?;
         command
             .arg(format!("--mount=/proc/{}/ns/mnt", self.keeper.id()))
+            .arg(format!("--uts=/proc/{}/ns/uts", self.keeper.id()))
             .args(["dockerd", "--host"])
             .arg(format!("unix://{}", self.socket.display()))
             .arg("--data-root")
@@ -179,8 +197,11 @@ impl Engine {
             .arg(self.folder.join("pid"))
             .arg("--cgroup-parent")
             .arg(cgroup::name(group)?.join("containers"))
-            .args(["--iptables=false", "--ip6tables=false", "--log-level", "warn"])
+            .args(["--log-level", "warn"])
             .args(&self.settings.arguments);
+        if !self.settings.swarm {
+            command.args(["--iptables=false", "--ip6tables=false"]);
+        }
         if !self.settings.bridge {
             command.args(["--bridge", "none"]);
         }

@@ -53,7 +53,7 @@ pub use cluster::{Cluster, ClusterBuilder};
 pub use engine::{Engine, EngineSettings};
 pub use family::Family;
 pub use netem::{Frames, tries};
-pub use node::PlacedTask;
+pub use node::{Operate, PlacedTask};
 pub use podman::Podman;
 pub use run::{Ran, Running, run_here};
 pub use traces::{Prefix, remove_leftovers};

@@ -22,7 +22,7 @@ const CONVERGE_DEADLINE: Duration = Duration::from_mins(1);
 const MANAGERS: u16 = 2377;
 
 /// Runs an operator's command at a node: its name, and the command's arguments; what it prints.
-pub(crate) type Operate<'a> = &'a dyn Fn(&str, &[&str]) -> anyhow::Result<String>;
+pub type Operate<'a> = &'a dyn Fn(&str, &[&str]) -> anyhow::Result<String>;
 
 /// A task that the managers have placed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,7 +124,7 @@ impl Cluster {
     ///
     /// # Errors
     /// As [`Cluster::form`].
-    pub(crate) fn form_by(&self, managers: usize, operate: Operate<'_>) -> anyhow::Result<()> {
+    pub fn form_by(&self, managers: usize, operate: Operate<'_>) -> anyhow::Result<()> {
         let nodes: Vec<&str> = self.nodes().collect();
         let (first, others) = nodes.split_first().context("a lab without nodes")?;
         operate(

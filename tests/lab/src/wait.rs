@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// How many times as slow this machine is as those that deadlines are made for: an emulated one says so.
 const SLOWNESS: &str = "ESSAIM_LAB_SLOWNESS";
 
-/// Between two looks at a condition.
+/// Between two looks at a condition; stretched as deadlines are, since a slow machine is slow to look, too.
 const POLL: Duration = Duration::from_millis(20);
 
 /// A deadline of a machine as fast as most, as one of this machine.
@@ -33,14 +33,14 @@ pub fn eventually<T>(
     what: &str,
     mut condition: impl FnMut() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    let (start, deadline) = (Instant::now(), patience(deadline)?);
+    let (start, deadline, poll) = (Instant::now(), patience(deadline)?, patience(POLL)?);
     loop {
         match condition() {
             Ok(found) => return Ok(found),
             Err(error) if start.elapsed() >= deadline => {
                 return Err(error).with_context(|| format!("waited {deadline:?} in vain: {what}"));
             }
-            Err(_) => pause(),
+            Err(_) => pause(poll),
         }
     }
 }
@@ -49,8 +49,8 @@ pub fn eventually<T>(
     clippy::disallowed_methods,
     reason = "the one place where a condition that sends no event is polled"
 )]
-fn pause() {
-    std::thread::sleep(POLL);
+fn pause(poll: Duration) {
+    std::thread::sleep(poll);
 }
 
 #[cfg(test)]

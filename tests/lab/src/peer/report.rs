@@ -37,6 +37,8 @@ pub struct LoadReport {
     pub by_seen: BTreeMap<String, u64>,
     /// The first failures.
     pub failures: Vec<Failure>,
+    /// When the last request failed, in milliseconds since the start.
+    pub last_failure_ms: Option<u64>,
 }
 
 /// The report of `hold`.
@@ -98,6 +100,7 @@ impl Recorder {
     /// A request failed.
     pub(crate) fn failed(&mut self, error: String, now: Instant) {
         self.report.failed += 1;
+        self.report.last_failure_ms = Some(millis(now - self.start));
         push_failure(&mut self.report.failures, now - self.start, error);
     }
 
@@ -153,6 +156,7 @@ mod tests {
             report.by_name,
             BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 1)])
         );
+        assert_eq!(report.last_failure_ms, Some(200));
         assert_eq!(
             report.failures,
             [Failure {
