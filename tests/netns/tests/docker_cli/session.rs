@@ -6,7 +6,7 @@ use essaim_lab::{ClusterBuilder, Ran, eventually};
 use regex::Regex;
 use serde_json::Value;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A line of the session.
 enum Step {
@@ -172,7 +172,8 @@ const SESSION: &[Step] = &[
         "0/2 (3/3 completed)",
     ),
     Same("docker service ls"),
-    Same("docker service inspect --pretty job"),
+    // Docker's has defaults of updates and rollbacks, too, which a job has none of.
+    Same("docker service inspect --format '{{json .Spec}}' job"),
     Same("docker service scale --detach job=2"),
     Same(
         "docker service create --detach --quiet --no-resolve-image --name everywhere --mode global busybox:latest sleep 100000",
@@ -209,7 +210,7 @@ const SESSION: &[Step] = &[
     Same("docker stack services nope"),
     Same("docker stack ps shop"),
     Same("docker stack ps nope"),
-    Same("docker service inspect shop_web"),
+    Same("docker service inspect --format '{{json .Spec}}' shop_web"),
     Same("docker config ls"),
     Same("docker network ls --filter label=com.docker.stack.namespace=shop"),
     Same("cd {folder} && docker stack deploy --resolve-image never -c stack.yml shop | sort"),
@@ -229,6 +230,9 @@ const SESSION: &[Step] = &[
     Same("docker swarm leave --force"),
     Same("docker node ls"),
 ];
+
+/// A step that takes longer is told.
+const SLOW: Duration = Duration::from_secs(3);
 
 /// How long a service may take to be what was asked for: the slower of the two counts.
 const CONVERGED: Duration = Duration::from_mins(2);
@@ -364,6 +368,7 @@ fn what_the_cli_prints_is_what_it_prints_of_dockers_own_engine() {
     };
     let mut differences = String::new();
     for step in SESSION {
+        let begun = Instant::now();
         match step {
             Same(line) => {
                 let [(_, ours), (_, theirs)] = typed(line);
@@ -380,6 +385,10 @@ fn what_the_cli_prints_is_what_it_prints_of_dockers_own_engine() {
                 });
                 found.unwrap_or_else(|error| panic!("{differences}{error:#}"));
             }
+        }
+        let (Same(line) | Until(line, _)) = step;
+        if begun.elapsed() > SLOW {
+            println!("{:.1} s: {line}", begun.elapsed().as_secs_f64());
         }
     }
     assert!(differences.is_empty(), "{differences}");
