@@ -18,11 +18,15 @@ enum Step {
 
 use Step::{Same, Until};
 
-/// A stack as people have them. The engine has no registry to ask for the image.
+/// The image in the lines below: of a registry that refuses at once, so that the engines take their own. Docker's own would be
+/// looked for by its name, which lasts ten seconds for each task.
+const IMAGE: &str = "127.0.0.1:1/box:1";
+
+/// A stack as people have them.
 const STACK: &str = r#"version: "3.8"
 services:
   web:
-    image: busybox:latest
+    image: 127.0.0.1:1/box:1
     command: sleep 100000
     stop_grace_period: 1s
     networks: [front]
@@ -35,7 +39,7 @@ services:
       resources:
         limits: {cpus: "0.5", memory: 64M}
   once:
-    image: busybox:latest
+    image: 127.0.0.1:1/box:1
     command: "true"
     deploy:
       restart_policy: {condition: none}
@@ -98,15 +102,15 @@ const SESSION: &[Step] = &[
          --config source=conf,target=/conf --label tier=front --container-label colour=red --env A=b --limit-memory 64M \
          --reserve-cpu 0.1 --stop-grace-period 1s --update-parallelism 0 --update-delay 0s --update-monitor 100ms --restart-delay 200ms \
          --constraint node.role==manager --mount type=tmpfs,target=/scratch --hostname w --publish 8080:80 \
-         busybox:latest sleep 100000",
+         127.0.0.1:1/box:1 sleep 100000",
     ),
     Until("docker service ls --format '{{.Name}} {{.Replicas}}'", "web 2/2"),
-    Same("docker service create --detach --no-resolve-image --name web busybox:latest"),
-    Same("docker service create --detach --no-resolve-image --name 'no name' busybox:latest"),
-    Same("docker service create --detach --no-resolve-image --name x --network nope busybox:latest"),
-    Same("docker service create --detach --no-resolve-image --name x --secret nope busybox:latest"),
-    Same("docker service create --detach --no-resolve-image --name x --publish 8080:81 busybox:latest"),
-    Same("docker service create --detach --no-resolve-image --name x --mode nope busybox:latest"),
+    Same("docker service create --detach --no-resolve-image --name web 127.0.0.1:1/box:1"),
+    Same("docker service create --detach --no-resolve-image --name 'no name' 127.0.0.1:1/box:1"),
+    Same("docker service create --detach --no-resolve-image --name x --network nope 127.0.0.1:1/box:1"),
+    Same("docker service create --detach --no-resolve-image --name x --secret nope 127.0.0.1:1/box:1"),
+    Same("docker service create --detach --no-resolve-image --name x --publish 8080:81 127.0.0.1:1/box:1"),
+    Same("docker service create --detach --no-resolve-image --name x --mode nope 127.0.0.1:1/box:1"),
     Same("docker service ls"),
     Same("docker service ls --filter name=we --quiet"),
     Same("docker service ls --filter nope=1"),
@@ -152,7 +156,7 @@ const SESSION: &[Step] = &[
     Same("docker service update --detach --image nope:nope --replicas nope web"),
     Same("docker service update --detach nope"),
     Same(
-        "docker service create --detach --quiet --no-resolve-image --name once --restart-condition none busybox:latest sh -c \
+        "docker service create --detach --quiet --no-resolve-image --name once --restart-condition none 127.0.0.1:1/box:1 sh -c \
          'echo out; echo err >&2; exit 3'",
     ),
     Until(
@@ -165,7 +169,7 @@ const SESSION: &[Step] = &[
     Same("docker service logs --raw nope"),
     Same(
         "docker service create --detach --quiet --no-resolve-image --name job --mode replicated-job --replicas 3 \
-         --max-concurrent 2 busybox:latest true",
+         --max-concurrent 2 127.0.0.1:1/box:1 true",
     ),
     Until(
         "docker service ls --filter name=job --format '{{.Replicas}}'",
@@ -173,10 +177,10 @@ const SESSION: &[Step] = &[
     ),
     Same("docker service ls"),
     // Docker's has defaults of updates and rollbacks, too, which a job has none of.
-    Same("docker service inspect --format '{{json .Spec}}' job"),
+    Same("docker service inspect --format '{{json .Spec.TaskTemplate}}' job"),
     Same("docker service scale --detach job=2"),
     Same(
-        "docker service create --detach --quiet --no-resolve-image --name everywhere --mode global busybox:latest sleep 100000",
+        "docker service create --detach --quiet --no-resolve-image --name everywhere --mode global 127.0.0.1:1/box:1 sleep 100000",
     ),
     Until(
         "docker service ls --filter name=everywhere --format '{{.Replicas}}'",
@@ -185,7 +189,7 @@ const SESSION: &[Step] = &[
     Same("docker service ls --filter mode=global"),
     Same("docker service scale --detach everywhere=2"),
     Same(
-        "docker service create --detach --quiet --no-resolve-image --name each --mode global-job busybox:latest true",
+        "docker service create --detach --quiet --no-resolve-image --name each --mode global-job 127.0.0.1:1/box:1 true",
     ),
     Until(
         "docker service ls --filter name=each --format '{{.Replicas}}'",
@@ -341,8 +345,11 @@ fn plain(value: Value) -> Value {
 fn what_the_cli_prints_is_what_it_prints_of_dockers_own_engine() {
     let lab = ClusterBuilder::new().nodes(2).clients(0).build().unwrap();
     lab.spawn_node("n1").unwrap();
-    let _behind = lab.spawn_engine("n1").unwrap();
+    let behind = lab.spawn_engine("n1").unwrap();
     let theirs = lab.spawn_engine("n2").unwrap();
+    for engine in [&behind, &theirs] {
+        engine.docker(&["tag", "busybox:latest", IMAGE]).unwrap();
+    }
     let docker = with_cli(lab);
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [("stack.yml", STACK), ("page", "a page"), ("word", "swordfish")] {
