@@ -176,8 +176,10 @@ const SESSION: &[Step] = &[
         "0/2 (3/3 completed)",
     ),
     Same("docker service ls"),
-    // Docker's has defaults of updates and rollbacks, too, which a job has none of.
-    Same("docker service inspect --format '{{json .Spec.TaskTemplate}}' job"),
+    // Docker inserts defaults of updates, and a restart at any end, both of which no job has.
+    Same(
+        "docker service inspect --format '{{json .Spec.Mode}} {{json .Spec.TaskTemplate.ContainerSpec}}' job",
+    ),
     Same("docker service scale --detach job=2"),
     Same(
         "docker service create --detach --quiet --no-resolve-image --name everywhere --mode global 127.0.0.1:1/box:1 sleep 100000",
