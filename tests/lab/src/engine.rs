@@ -2,11 +2,11 @@
 //!
 //! It can be stopped, killed and started again. Its mounts outlive it, as on a machine of its own.
 
-use crate::cgroup;
 use crate::cluster::Cluster;
 use crate::run::run_here;
 use crate::spawn::{self, Room};
 use crate::wait::eventually;
+use crate::{busybox, cgroup};
 use anyhow::{Context as _, ensure};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -33,9 +33,6 @@ const PLUGINS: &str = "/run/docker/plugins";
 
 /// The image that it has.
 const IMAGE: &str = "busybox:latest";
-
-/// All that is in the image; of Debian's `busybox-static`.
-const BUSYBOX: &str = "/bin/busybox";
 
 /// How an engine differs from the usual one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -289,16 +286,7 @@ impl Engine {
 
     fn prepare(&self) -> anyhow::Result<()> {
         let root = self.folder.join("image");
-        let programs = root.join("bin");
-        for folder in [&programs, &root.join("tmp")] {
-            fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
-        }
-        fs::copy(BUSYBOX, programs.join("busybox"))
-            .with_context(|| format!("failed to copy {BUSYBOX} (package busybox-static)"))?;
-        let applets = run_here(&[BUSYBOX, "--list"])?;
-        for applet in applets.lines().filter(|applet| *applet != "busybox") {
-            symlink("busybox", programs.join(applet)).context("failed to name an applet")?;
-        }
+        busybox::root(&root)?;
         let archive = self.folder.join("image.tar").display().to_string();
         let root = root.display().to_string();
         run_here(&["tar", "-cf", &archive, "-C", &root, "."])?;

@@ -28,6 +28,7 @@
 //! Dropping a [`Cluster`] removes everything that it made; what a killed test left is removed by the next one.
 
 mod agent;
+mod busybox;
 mod catalog;
 mod cgroup;
 mod cluster;

@@ -1,13 +1,12 @@
 //! A bad underlay: frames that come late, out of order, or not at all (`tc-netem(8)`).
 
 use crate::cluster::Cluster;
-use crate::ip;
+use crate::run::run_here;
 use crate::underlay::HUB;
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 use std::env;
 use std::iter::Sum;
-use std::process::Command;
 
 /// What the underlay does to every frame, in the words of `tc qdisc add ... netem`; unset: nothing.
 const NETEM: &str = "ESSAIM_LAB_NETEM";
@@ -47,10 +46,10 @@ impl Netem {
     /// # Errors
     /// When the kernel has no netem, or `tc` refuses the words.
     pub(crate) fn attach(&self, hub: &str, port: &str) -> anyhow::Result<()> {
-        let mut line = vec!["-netns", hub, "qdisc", "add", "dev", port, "root", "netem"];
+        let mut line = vec!["tc", "-netns", hub, "qdisc", "add", "dev", port, "root", "netem"];
         line.extend(["limit", LIMIT]);
         line.extend(self.0.iter().map(String::as_str));
-        tc(&line).map(drop).with_context(|| {
+        run_here(&line).map(drop).with_context(|| {
             let words = self.0.join(" ");
             format!("{NETEM} asks for netem {words:?} on the underlay's links, and this kernel does not take it (the one of tests/vm has netem)")
         })
@@ -90,7 +89,8 @@ impl Cluster {
     /// When there is no such machine, or its link has no netem since `ESSAIM_LAB_NETEM` asks for none.
     pub fn frames_to(&self, machine: &str) -> anyhow::Result<Frames> {
         let hub = self.netns(HUB);
-        let shown = tc(&[
+        let shown = run_here(&[
+            "tc",
             "-netns",
             &hub,
             "-statistics",
@@ -140,21 +140,6 @@ fn counted(shown: &str) -> anyhow::Result<Frames> {
             bail!("has no netem ({NETEM} asks for it) but {kinds:?}")
         }
     }
-}
-
-fn tc(line: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new("tc")
-        .env("PATH", ip::PATH)
-        .args(line)
-        .output()
-        .context("failed to run tc")?;
-    ensure!(
-        output.status.success(),
-        "tc {} failed: {}",
-        line.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Podman for a node: Debian's, with networks by CNI and one container's files, busybox.
 
-use crate::cgroup;
 use crate::cluster::Cluster;
 use crate::wait::eventually;
+use crate::{busybox, cgroup};
 use anyhow::Context as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,6 @@ use std::time::Duration;
 
 /// How long its groups may take to go: the kernel has a container's processes to end.
 const END_DEADLINE: Duration = Duration::from_secs(20);
-
-/// All that is in a container; of Debian's `busybox-static`.
-const BUSYBOX: &str = "/bin/busybox";
 
 /// The network of the configuration that it is made with.
 const NETWORK: &str = "app";
@@ -91,13 +88,7 @@ impl Podman<'_> {
     }
 
     fn prepare(&self, conflist: &str) -> anyhow::Result<()> {
-        let programs = self.path("root/bin");
-        fs::create_dir_all(&programs)?;
-        fs::copy(BUSYBOX, programs.join("busybox"))
-            .with_context(|| format!("no {BUSYBOX} (package busybox-static)"))?;
-        for applet in ["sh", "httpd", "mkdir", "ping", "wget"] {
-            std::os::unix::fs::symlink("busybox", programs.join(applet))?;
-        }
+        busybox::root(&self.path("root"))?;
         let networks = self.path("networks");
         fs::create_dir(&networks)?;
         fs::write(networks.join("app.conflist"), conflist)?;

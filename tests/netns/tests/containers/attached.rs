@@ -44,8 +44,19 @@ impl Stage {
         Ok(all)
     }
 
+    /// Starts a container of a node's own, `box`, which serves a page that says `here`; its identity.
+    pub(crate) fn serving_box(&self, node: &str, options: &[&str]) -> anyhow::Result<String> {
+        let serve = "mkdir -p /www && echo here > /www/index.html && exec httpd -f -h /www";
+        let line = [
+            &["run", "-d", "--name", "box"],
+            options,
+            &["busybox", "sh", "-c", serve],
+        ];
+        self.lab.docker_cli(node, &line.concat())
+    }
+
     /// A page, as a fresh container on a network gets it at its first try.
-    fn fetched_at_once(&self, node: &str, network: &str, url: &str) -> anyhow::Result<String> {
+    pub(crate) fn fetched_at_once(&self, node: &str, network: &str, url: &str) -> anyhow::Result<String> {
         let line = [
             "run",
             "--rm",
@@ -79,16 +90,6 @@ impl Stage {
             ],
         )
     }
-
-    /// What `essaim verify` has to say, which must be nothing.
-    fn is_clean(&self) -> anyhow::Result<()> {
-        eventually(SOON, "both nodes verify", || {
-            for node in NODES {
-                self.lab.essaim(node, &["verify"])?.ok()?;
-            }
-            Ok(())
-        })
-    }
 }
 
 #[test]
@@ -107,22 +108,7 @@ fn a_container_of_a_node_reaches_services_and_is_reached_by_its_names() -> anyho
     }
 
     // It has a name, an alias and its identity's beginning, everywhere on the network.
-    let serve = "mkdir -p /www && echo here > /www/index.html && exec httpd -f -h /www";
-    let line = [
-        "run",
-        "-d",
-        "--name",
-        "box",
-        "--network",
-        "open",
-        "--network-alias",
-        "pal",
-        "busybox",
-        "sh",
-        "-c",
-        serve,
-    ];
-    let id = stage.lab.docker_cli("n1", &line)?;
+    let id = stage.serving_box("n1", &["--network", "open", "--network-alias", "pal"])?;
     let short = id.get(..12).context("a container's identity")?.to_owned();
     for name in ["box", "pal", short.as_str()] {
         let url = format!("http://{name}/");
@@ -148,7 +134,7 @@ fn a_container_of_a_node_reaches_services_and_is_reached_by_its_names() -> anyho
             .any(|line| line.starts_with("default") && line.contains("eth1")),
         "{routes}"
     );
-    stage.is_clean()?;
+    stage.verified()?;
 
     // The network is listed once, and in use.
     for node in NODES {
@@ -176,7 +162,7 @@ fn a_container_of_a_node_reaches_services_and_is_reached_by_its_names() -> anyho
         stage.address_on("n1", "box", "open")? == address,
         "another address"
     );
-    stage.is_clean()?;
+    stage.verified()?;
 
     // Stopped and started it is there again; gone, nothing is left of it.
     for _ in 0..3 {
@@ -188,7 +174,7 @@ fn a_container_of_a_node_reaches_services_and_is_reached_by_its_names() -> anyho
     eventually(SOON, "the network is free", || {
         stage.operate(&["network", "rm", "open"])
     })?;
-    stage.is_clean()?;
+    stage.verified()?;
     stage.has_just(&[])
 }
 
@@ -205,22 +191,7 @@ fn containers_join_and_leave_while_they_run_and_what_is_closed_stays_so() -> any
     let refused = stage.refused("n2", &["run", "--rm", "--network", "nowhere", "busybox", "true"])?;
     ensure!(refused.contains("network nowhere not found"), "{refused}");
 
-    let serve = "mkdir -p /www && echo here > /www/index.html && exec httpd -f -h /www";
-    stage.lab.docker_cli(
-        "n1",
-        &[
-            "run",
-            "-d",
-            "--name",
-            "box",
-            "--network",
-            "one",
-            "busybox",
-            "sh",
-            "-c",
-            serve,
-        ],
-    )?;
+    stage.serving_box("n1", &["--network", "one"])?;
     stage.lab.docker_cli(
         "n2",
         &[
@@ -246,7 +217,7 @@ fn containers_join_and_leave_while_they_run_and_what_is_closed_stays_so() -> any
     let links = stage.lab.docker_cli("n1", &["exec", "box", "ip", "-o", "addr"])?;
     let own = stage.address_on("n1", "box", "two")?;
     ensure!(links.contains(&format!("{own}/24")), "{own} in {links}");
-    stage.is_clean()?;
+    stage.verified()?;
     stage
         .lab
         .docker_cli("n1", &["network", "disconnect", "two", "box"])?;
@@ -310,6 +281,6 @@ fn containers_join_and_leave_while_they_run_and_what_is_closed_stays_so() -> any
             stage.operate(&["network", "rm", network])
         })?;
     }
-    stage.is_clean()?;
+    stage.verified()?;
     stage.has_just(&[])
 }

@@ -27,20 +27,7 @@ fn another_build_takes_over_and_the_engine_is_refused_nothing() -> anyhow::Resul
     let here = on(&web, "n2")?;
     let before = container(&stage, here)?;
     stage.open_network("open")?;
-    let serve = "mkdir -p /www && echo here > /www/index.html && exec httpd -f -h /www";
-    let line = [
-        "run",
-        "-d",
-        "--name",
-        "box",
-        "--network",
-        "open",
-        "busybox",
-        "sh",
-        "-c",
-        serve,
-    ];
-    stage.lab.docker_cli("n2", &line)?;
+    stage.serving_box("n2", &["--network", "open"])?;
     let own = stage.lab.binary("essaim");
     let folder = tempfile::tempdir()?;
     let other = other_build(&own, folder.path())?;
@@ -69,20 +56,8 @@ fn another_build_takes_over_and_the_engine_is_refused_nothing() -> anyhow::Resul
             ensure!(generation(&stage.lab, "n2")? != programs, "they are the old ones");
             Ok(())
         })?;
-        let line = [
-            "run",
-            "--rm",
-            "--network",
-            "open",
-            "busybox",
-            "wget",
-            "-q",
-            "-O",
-            "-",
-            "http://box/",
-        ];
         eventually(SOON, "the container that was started anew is reached", || {
-            let page = stage.lab.docker_cli("n1", &line)?;
+            let page = stage.fetched_at_once("n1", "open", "http://box/")?;
             ensure!(page.trim() == "here", "{page}");
             Ok(())
         })?;

@@ -362,16 +362,20 @@ fn what_the_cli_prints_is_what_it_prints_of_dockers_own_engine() {
     let sides = [
         ("n1", docker.api_socket("n1"), "n1"),
         ("n2", theirs.socket().to_owned(), host.trim()),
-    ];
+    ]
+    .map(|(place, socket, name)| {
+        let address = docker.ip(place);
+        let names = Names::new(name, &address);
+        (place, socket, name, address, names)
+    });
     let typed = |line: &str| {
-        sides.clone().map(|(place, socket, name)| {
-            let address = docker.ip(place);
+        sides.each_ref().map(|(place, socket, name, address, names)| {
             let line = line
-                .replace("{ip}", &address)
+                .replace("{ip}", address)
                 .replace("{node}", name)
                 .replace("{folder}", &folder);
-            let ran = docker.shell_at(place, &socket, &line);
-            let said = Said::new(&ran, &Names::new(name, &address));
+            let ran = docker.shell_at(place, socket, &line);
+            let said = Said::new(&ran, names);
             (ran, said)
         })
     };
