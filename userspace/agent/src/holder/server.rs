@@ -418,12 +418,8 @@ impl Kept {
             tracing::warn!("the agent has not come back: its node is answered for no longer");
             self.tending = None;
         }
-        self.named.retain(|name, named| {
-            if named.is_over(now) {
-                tracing::warn!("who lent {name:?} has not come back: it is closed");
-            }
-            !named.is_over(now)
-        });
+        let lent = self.named.extract_if(.., |_, named| named.is_over(now));
+        lent.for_each(|(name, _)| tracing::warn!("who lent {name:?} has not come back: it is closed"));
     }
 
     fn hand_over(&self, channel: &Channel) -> Result<(), ChannelError> {
