@@ -61,11 +61,11 @@ impl AskerInfo {
     pub fn of(catalog: &Catalog, service: &Service, task: &Task) -> Self {
         let network = |name: &NetworkName| catalog.networks.iter().find(|network| network.name == *name);
         let is_internal = |name: &NetworkName| network(name).is_some_and(|network| network.internal);
-        let default = service.default_network(is_internal);
+        let default = service.default_endpoint(task, is_internal);
         let (first, rest): (Vec<_>, Vec<_>) = task
             .endpoints
             .iter()
-            .partition(|endpoint| endpoint.network == default);
+            .partition(|endpoint| Some(*endpoint) == default);
         let networks = first.into_iter().chain(rest);
         let networks = networks.filter_map(|endpoint| network(&endpoint.network));
         let outside = match &service.dns.servers[..] {

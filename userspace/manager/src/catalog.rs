@@ -252,15 +252,8 @@ fn service(
         }
     }
     if !own.ports.is_empty() {
-        let is_internal = |name: &NetworkName| {
-            let mut all = networks.values();
-            all.any(|(other, network)| {
-                other == name && network.as_ref().is_some_and(|network| network.internal)
-            })
-        };
-        let default = own.default_network(is_internal);
-        // They are about to be replaced by tasks that are on it.
-        live.retain(|task| task.endpoints.iter().any(|endpoint| endpoint.network == default));
+        // Of a spec that published nothing, and on no network: they are about to be replaced.
+        live.retain(|task| !task.endpoints.is_empty());
         own.history = history(&tasks);
     }
     own.tasks = live;

@@ -193,6 +193,66 @@ fn a_rolling_update_loses_no_request_and_a_bad_one_is_rolled_back() {
 }
 
 #[test]
+fn a_published_service_moves_to_another_network_and_loses_no_request() {
+    let cluster = formed(3, 1);
+    for line in [
+        "network create --driver overlay four",
+        "network create --driver overlay --ipv6 --subnet fd42:7::/64 both",
+    ] {
+        cluster
+            .operate("n1", &line.split(' ').collect::<Vec<_>>())
+            .unwrap();
+    }
+    let options = [
+        "--replicas",
+        "3",
+        "--publish",
+        "8080:80",
+        "--network",
+        "four",
+        "--update-order",
+        "start-first",
+        "--health-cmd",
+        "curl -gsf --noproxy '*' -o /dev/null http://127.0.0.1/",
+        "--health-interval",
+        "200ms",
+    ];
+    Server::of(&cluster).create(&cluster, "n1", "web", &options);
+    cluster.wait_running("n1", "web", 3).unwrap();
+    let target = edge(&cluster, "n2");
+    eventually(SOON, "web answers", || cluster.curl("c1", &target).map(drop)).unwrap();
+    let load = cluster.start_load("c1", &target, 4, 2, 110).unwrap();
+    let moved = |option: &str, network: &str| {
+        let line = ["service", "update", "--detach", option, network, "web"];
+        cluster.operate("n1", &line).unwrap();
+        eventually(Duration::from_mins(1), &format!("{option} {network}"), || {
+            let service = cluster.api("n1", "/services/web")?;
+            let found = text(&service, "/UpdateStatus/State");
+            anyhow::ensure!(found == "completed", "the update is {found:?}");
+            Ok(())
+        })
+        .unwrap();
+    };
+    let six = format!("http://[{}]:8080/", cluster.address("n2", Family::V6).unwrap());
+    assert!(cluster.curl("c1", &six).is_err(), "four has no IPv6");
+    // The network of both families takes the port, whichever of the two was made first.
+    moved("--network-add", "both");
+    eventually(SOON, "web answers over IPv6", || {
+        cluster.curl("c1", &six).map(drop)
+    })
+    .unwrap();
+    let over_six = cluster.start_load("c1", &six, 2, 10, 60).unwrap();
+    moved("--network-rm", "four");
+    let over_six: LoadReport = over_six.stop().unwrap().json().unwrap();
+    assert!(over_six.ok > 100, "{over_six:?}");
+    assert_eq!(over_six.failed, 0, "{:?}", over_six.failures);
+    let report: LoadReport = load.stop().unwrap().json().unwrap();
+    println!("{} requests meanwhile, {} failed", report.ok, report.failed);
+    assert!(report.ok > 100, "{report:?}");
+    assert_eq!(report.failed, 0, "{:?}", report.failures);
+}
+
+#[test]
 fn what_a_task_needs_more_than_a_node_has_keeps_it_waiting() {
     let cluster = formed(1, 1);
     let waits = |name: &str, options: &[&str], words: &str| {

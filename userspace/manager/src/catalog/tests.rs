@@ -1,6 +1,7 @@
 use super::*;
 use essaim_store::{Object, Store, Transaction, allocate};
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// A store with a cluster, its ingress network and the dual-stack network `app`.
 struct Lab {
@@ -332,6 +333,35 @@ fn what_no_data_plane_can_use_is_left_out() {
         panic!("{:?}", catalog.services[0].tasks)
     };
     assert_eq!((task.id.to_string(), task.endpoints.len()), (id(32), 1));
+}
+
+#[test]
+fn tasks_of_a_published_service_stay_while_it_moves_to_another_network() {
+    let mut lab = Lab::new();
+    lab.create::<objects::Network>(4, json!({"Spec": {"Name": "back"}}));
+    let port = json!([{"PublishedPort": 8020, "TargetPort": 80}]);
+    lab.service(20, "web", &[3], &port);
+    lab.task(30, 20, 11, objects::TaskState::Running);
+    let mut service = lab
+        .store
+        .view()
+        .service(objects::ServiceId::from_bits(20))
+        .unwrap()
+        .as_ref()
+        .clone();
+    let template = &mut Arc::make_mut(&mut service.spec).task_template;
+    Arc::make_mut(template).networks = serde_json::from_value(json!([{"Target": id(4)}])).unwrap();
+    let mut transaction = Transaction::new();
+    transaction.update(service);
+    lab.commit(transaction);
+    lab.task(31, 20, 12, objects::TaskState::Running);
+    let catalog = lab.catalog();
+    let tasks = catalog.services[0].tasks.iter().map(|task| {
+        let networks = task.endpoints.iter().map(|endpoint| endpoint.network.to_string());
+        (task.id.to_string(), networks.collect::<Vec<_>>())
+    });
+    let [before, after] = ["app", "back"].map(|name| vec![name.to_owned()]);
+    assert_eq!(tasks.collect::<Vec<_>>(), [(id(30), before), (id(31), after)]);
 }
 
 #[test]

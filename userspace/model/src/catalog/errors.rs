@@ -258,12 +258,12 @@ pub enum Problem {
         expected: String,
     },
     /// A task that the service's published ports cannot reach.
-    #[error("task {task} has no endpoint on {network}, which the published ports of its service go to")]
+    #[error(
+        "task {task} has no endpoint and its service publishes ports, give it one on a network of the service or on ingress"
+    )]
     Unreachable {
         /// The task.
         task: String,
-        /// The default network.
-        network: String,
     },
     /// A VIP on the ingress network.
     #[error("the ingress network has no VIPs, remove them")]

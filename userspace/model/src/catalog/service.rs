@@ -7,6 +7,7 @@ use crate::{
 };
 use essaim_abi::{MacAddr, Protocol};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 /// Which backend a client gets.
@@ -27,8 +28,8 @@ pub struct Service {
     pub name: ServiceName,
     /// Which backend a client gets.
     pub affinity: Affinity,
-    /// The network of its tasks' default route, which published ports go to. Where it is not given:
-    /// [`Service::default_network`].
+    /// The network of its tasks' default routes, which published ports go to. Where it is not given:
+    /// [`Service::default_endpoint`].
     pub default_network: Option<NetworkName>,
     /// Earlier sets of ready tasks, newest first, which every node derives the same earlier owners of a slot from.
     /// They may name tasks that are no more.
@@ -53,15 +54,22 @@ impl Service {
         !self.ports.is_empty() || self.affinity == Affinity::Client
     }
 
-    /// The network that its published ports go to and its tasks' default route is on: the one it names, else the
-    /// first that is not internal, else the first, else the ingress network.
-    pub fn default_network(&self, is_internal: impl Fn(&NetworkName) -> bool) -> NetworkName {
-        if let Some(named) = &self.default_network {
-            return named.clone();
-        }
-        let outward = self.networks.iter().find(|network| !is_internal(&network.name));
-        let network = outward.or(self.networks.first());
-        network.map_or_else(NetworkName::ingress, |network| network.name.clone())
+    /// The endpoint of one of its tasks that published ports go to and the default routes are on: on the network that the
+    /// service names, else on one that is not internal, else with addresses of most families, else the task's first. It
+    /// is of the task alone: while the service moves to other networks, its tasks are on different ones, and stay.
+    pub fn default_endpoint<'t>(
+        &self,
+        task: &'t Task,
+        is_internal: impl Fn(&NetworkName) -> bool,
+    ) -> Option<&'t Endpoint> {
+        let rank = |endpoint: &&Endpoint| {
+            (
+                self.default_network.as_ref() != Some(&endpoint.network),
+                is_internal(&endpoint.network),
+                Reverse(endpoint.addresses.len()),
+            )
+        };
+        task.endpoints.iter().min_by_key(rank)
     }
 
     /// Whether its tasks may ask for names of the outside: what it says itself, else whether one of its networks is

@@ -27,12 +27,14 @@ impl Member<'_> {
     }
 }
 
+/// Tasks of a group, with the network of the endpoint that each is reached through.
+type Reached<'p> = BTreeMap<&'p TaskId, &'p NetworkName>;
+
 /// Plans one service.
 pub(super) struct ServicePlanner<'p> {
     planner: &'p Planner<'p>,
     service: &'p Service,
     members: Vec<Member<'p>>,
-    default_network: NetworkName,
     tables: TableBuilder,
     plan: ServicePlan,
 }
@@ -54,12 +56,10 @@ impl<'p> ServicePlanner<'p> {
                 here: node.name == planner.node.name,
             })
         });
-        let is_internal = |name: &NetworkName| planner.network(name).is_some_and(|network| network.internal);
         Ok(Self {
             planner,
             service,
             members: members.collect::<Result<_, _>>()?,
-            default_network: service.default_network(is_internal),
             tables: TableBuilder::default(),
             plan: ServicePlan::default(),
         })
@@ -87,21 +87,18 @@ impl<'p> ServicePlanner<'p> {
         self.planner.network(name).ok_or_else(unknown)
     }
 
-    /// The default route's endpoint first, the others in their own order.
+    /// The endpoint of a task's default routes.
+    fn default_endpoint<'t>(&self, task: &'t Task) -> Option<&'t Endpoint> {
+        let is_internal =
+            |name: &NetworkName| self.planner.network(name).is_some_and(|network| network.internal);
+        self.service.default_endpoint(task, is_internal)
+    }
+
+    /// The default routes' endpoint first, the others in their own order.
     fn in_order<'t>(&self, task: &'t Task) -> Vec<&'t Endpoint> {
-        let internal = |endpoint: &Endpoint| {
-            self.planner
-                .network(&endpoint.network)
-                .is_some_and(|network| network.internal)
-        };
+        let default = self.default_endpoint(task).map(|default| &default.network);
         let mut endpoints: Vec<&Endpoint> = task.endpoints.iter().collect();
-        let default = endpoints
-            .iter()
-            .position(|endpoint| endpoint.network == self.default_network);
-        let default = default.or_else(|| endpoints.iter().position(|endpoint| !internal(endpoint)));
-        if let Some(first) = endpoints.get_mut(..=default.unwrap_or(0)) {
-            first.rotate_right(1);
-        }
+        endpoints.sort_by_key(|endpoint| Some(&endpoint.network) != default);
         endpoints
     }
 
@@ -189,7 +186,11 @@ impl<'p> ServicePlanner<'p> {
             self.plan.addresses.insert(*vip, plan);
         }
         let maglev = self.service.affinity == Affinity::Client;
-        self.group(key, member.vips.clone(), network, network.vni, maglev, |_| true);
+        let reached = self.reached(|task| {
+            let mut endpoints = task.endpoints.iter();
+            endpoints.find(|endpoint| endpoint.network == member.name)
+        });
+        self.group(key, member.vips.clone(), &reached, network.vni, maglev, |_| true);
         Ok(())
     }
 
@@ -211,9 +212,6 @@ impl<'p> ServicePlanner<'p> {
     fn published(&mut self, scope: Scope, mode: PortMode, include: impl Fn(&Member<'_>) -> bool) {
         let service = self.service;
         let mut ports = service.ports.iter().filter(|port| port.mode == mode).peekable();
-        let Some(network) = self.planner.network(&self.default_network) else {
-            return;
-        };
         if ports.peek().is_none() {
             return;
         }
@@ -238,26 +236,37 @@ impl<'p> ServicePlanner<'p> {
             };
             self.plan.published.insert((protocol, published), port);
         }
+        let reached = self.reached(|task| self.default_endpoint(task));
         self.group(
             key,
             Vec::new(),
-            network,
+            &reached,
             self.planner.ingress_vni(),
             true,
             include,
         );
     }
 
+    /// The tasks that have such an endpoint, with its network.
+    fn reached(&self, through: impl Fn(&'p Task) -> Option<&'p Endpoint>) -> Reached<'p> {
+        let members = self.members.iter().map(|member| member.task);
+        members
+            .filter_map(|task| Some((&task.id, &through(task)?.network)))
+            .collect()
+    }
+
     fn group(
         &mut self,
         key: ServiceKey,
         vips: Vec<IpAddr>,
-        network: &Network,
+        reached: &Reached<'p>,
         vni: Vni,
         maglev: bool,
         include: impl Fn(&Member<'_>) -> bool,
     ) {
-        let membership = self.membership(&network.name, include);
+        let mut networks = reached.values().filter_map(|name| self.planner.network(name));
+        let encrypted = networks.any(|network| network.encrypted);
+        let membership = self.membership(reached, include);
         let maglev = maglev.then(|| Arc::new(self.tables.build(&membership)));
         let mut active = membership.active;
         active.sort_unstable();
@@ -265,7 +274,7 @@ impl<'p> ServicePlanner<'p> {
             vips,
             vni,
             affinity: self.service.affinity == Affinity::Client,
-            encrypted: network.encrypted,
+            encrypted,
             timeouts: self.service.timeouts,
             active,
             maglev,
@@ -273,14 +282,19 @@ impl<'p> ServicePlanner<'p> {
         self.plan.groups.insert(key, group);
     }
 
-    /// Who may own slots of a group on this network.
-    fn membership(&self, network: &NetworkName, include: impl Fn(&Member<'_>) -> bool) -> Membership {
+    /// Who may own slots of a group of these tasks.
+    fn membership(&self, reached: &Reached<'p>, include: impl Fn(&Member<'_>) -> bool) -> Membership {
+        // A task that has left the catalog is taken to have been where one of those is that are left.
+        let elsewhere = NetworkName::ingress();
+        let left = reached.values().next().copied().unwrap_or(&elsewhere);
         let key = |task: &TaskId| BackendKey {
             task: task.clone(),
-            network: network.clone(),
+            network: reached.get(task).copied().unwrap_or(left).clone(),
         };
-        let on_network = |task: &Task| task.endpoints.iter().any(|endpoint| endpoint.network == *network);
-        let members = self.members.iter().filter(|member| on_network(member.task));
+        let members = self
+            .members
+            .iter()
+            .filter(|member| reached.contains_key(&member.task.id));
         let included: BTreeMap<&TaskId, bool> = members
             .clone()
             .map(|member| (&member.task.id, include(member)))

@@ -454,6 +454,43 @@ fn published_ports_go_to_the_default_network() {
 }
 
 #[test]
+fn published_ports_go_to_the_network_of_both_families() {
+    let mut catalog = two_networks();
+    catalog.networks[1].internal = false;
+    catalog.services[1].ports.push(Port::new(9000, 90));
+    let active = |catalog: &Catalog| {
+        let group = planned(catalog, "api", "n3").groups[&key("api", Scope::Ingress)].clone();
+        names(&group.active)
+    };
+    assert_eq!(active(&catalog), ["api.1@app", "api.2@app"]);
+    for task in &mut catalog.services[1].tasks {
+        task.endpoints[1].addresses.truncate(1);
+    }
+    // Of equals a task's first, which stays so whatever networks the service moves to.
+    assert_eq!(active(&catalog), ["api.1@db", "api.2@db"]);
+    catalog.services[1].networks.reverse();
+    assert_eq!(active(&catalog), ["api.1@db", "api.2@db"]);
+    assert_eq!(catalog.check(), Ok(()));
+}
+
+#[test]
+fn published_ports_reach_tasks_of_the_networks_before_and_after() {
+    let mut catalog = two_networks();
+    catalog.networks[1].internal = false;
+    catalog.networks[1].encrypted = true;
+    catalog.services[1].ports.push(Port::new(9000, 90));
+    catalog.services[1].tasks[0].endpoints.remove(0);
+    catalog.services[1].tasks[1].endpoints.remove(1);
+    assert_eq!(catalog.check(), Ok(()));
+    let group = |on: &str| planned(&catalog, "api", on).groups[&key("api", Scope::Ingress)].clone();
+    assert_eq!(names(&group("n1").active), ["api.1@app", "api.2@db"]);
+    assert_eq!(group("n1"), group("n3"));
+    assert!(group("n1").encrypted, "one of them is on an encrypted network");
+    let plan = planned(&catalog, "api", "n1");
+    assert_eq!(plan.attachments[&attachment("api.1", "app")].interface, "eth0");
+}
+
+#[test]
 fn a_published_service_without_networks_is_on_ingress() {
     let mut catalog = catalog();
     let api = &mut catalog.services[1];

@@ -54,24 +54,16 @@ impl<'c> Checker<'c> {
             self.service_networks(at, service);
             let dns = at.field("dns");
             self.dns_servers(dns.field("servers"), &service.dns.servers);
-            let default = self.default_network(service);
             let tasks = at.field("tasks");
             for (index, task) in service.tasks.iter().enumerate() {
                 self.task(tasks.index(index), service, task, &mut seen);
-                let reached = task.endpoints.iter().any(|endpoint| endpoint.network == default);
-                let excused = [task.id.as_str(), default.as_str()]
-                    .iter()
-                    .any(|name| self.broken.contains(*name));
-                if !service.ports.is_empty() && !reached && !excused && task.state != TaskState::Gone {
-                    let (task, network) = (task.id.to_string(), default.to_string());
-                    self.found(tasks.index(index), Problem::Unreachable { task, network });
+                let is_excused = task.state == TaskState::Gone || self.broken.contains(task.id.as_str());
+                if !service.ports.is_empty() && task.endpoints.is_empty() && !is_excused {
+                    let task = task.id.to_string();
+                    self.found(tasks.index(index), Problem::Unreachable { task });
                 }
             }
         }
-    }
-
-    fn default_network(&self, service: &Service) -> NetworkName {
-        service.default_network(|name| self.networks.get(name).is_some_and(|network| network.internal))
     }
 
     fn is_unknown(&self, network: &NetworkName) -> bool {

@@ -649,7 +649,7 @@ fn a_published_service_without_networks_needs_endpoints_on_ingress() {
     assert_eq!(
         errors(&service("[]")),
         [
-            "services.dns.tasks[0]: task dns.1 has no endpoint on ingress, which the published ports of its service go to"
+            "services.dns.tasks[0]: task dns.1 has no endpoint and its service publishes ports, give it one on a network of the service or on ingress"
         ]
     );
     assert_eq!(
