@@ -84,6 +84,12 @@ pub(super) fn ifindex(ctx: &TcContext) -> u32 {
     field::<{ offset_of!(__sk_buff, ifindex) }>(ctx) as u32
 }
 
+/// Whether its Ethernet address is the interface's own.
+#[inline(always)]
+pub(super) fn is_to_host(ctx: &TcContext) -> bool {
+    field::<{ offset_of!(__sk_buff, pkt_type) }>(ctx) as u32 == HOST
+}
+
 /// The payload of each segment it stands for; 0 where it is one packet.
 #[inline(always)]
 pub(super) fn gso_size(ctx: &TcContext) -> u32 {
