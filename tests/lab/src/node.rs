@@ -9,6 +9,7 @@ use crate::{Family, cgroup};
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -299,6 +300,29 @@ impl Cluster {
         }
         let text = self.exec(node, &line)?.ok()?;
         serde_json::from_str(&text).with_context(|| format!("{path} of {node} answered {text:?}"))
+    }
+
+    /// A service's virtual address on a network.
+    ///
+    /// # Errors
+    /// When the manager cannot be asked, or there is none of that family.
+    pub fn virtual_address(
+        &self,
+        manager: &str,
+        service: &str,
+        network: &str,
+        family: Family,
+    ) -> anyhow::Result<IpAddr> {
+        let found = self.api(manager, &format!("/services/{service}"))?;
+        let network = self.api(manager, &format!("/networks/{network}"))?;
+        let all = found.pointer("/Endpoint/VirtualIPs").and_then(Value::as_array);
+        let there = all
+            .into_iter()
+            .flatten()
+            .filter(|one| one["NetworkID"] == network["Id"]);
+        let mut addresses = there.filter_map(|one| one["Addr"].as_str()?.split('/').next()?.parse().ok());
+        let address = addresses.find(|address: &IpAddr| address.is_ipv6() == (family == Family::V6));
+        address.with_context(|| format!("{service} has no virtual address of {family} there: {all:?}"))
     }
 
     /// The tasks of a service that run.

@@ -4,7 +4,6 @@ use super::answers::Answers;
 use super::client::Client;
 use crate::{Cluster, ClusterBuilder, Engine, Family, PlacedTask, Prefix, netns};
 use anyhow::{Context as _, ensure};
-use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -108,15 +107,7 @@ impl Scene {
     pub(super) fn vip(&self, service: &str, family: Family) -> anyhow::Result<String> {
         let nodes = self.nodes();
         let node = nodes.first().context("no node runs")?;
-        let found = self.cluster.api(node, &format!("/services/{service}"))?;
-        let vips = found.pointer("/Endpoint/VirtualIPs").and_then(Value::as_array);
-        let vips = vips
-            .into_iter()
-            .flatten()
-            .filter_map(|vip| vip.get("Addr")?.as_str()?.split('/').next());
-        let mut vips = vips.filter_map(|vip| vip.parse::<IpAddr>().ok());
-        let vip = vips.find(|vip| vip.is_ipv6() == (family == Family::V6));
-        let vip = vip.with_context(|| format!("{service} has no virtual address of {family}"))?;
+        let vip = self.cluster.virtual_address(node, service, "app", family)?;
         Ok(format!("http://{}/", SocketAddr::new(vip, 80)))
     }
 

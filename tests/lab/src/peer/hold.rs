@@ -1,7 +1,7 @@
 //! TCP connections that stay open and are used all the time.
 
 use super::args::HoldArgs;
-use super::report::{HoldReport, millis, one_line, push_failure};
+use super::report::{HoldReport, began, millis, one_line, push_failure};
 use super::told_to_end;
 use anyhow::{Context as _, ensure};
 use std::cell::{Cell, RefCell};
@@ -45,6 +45,7 @@ pub(crate) async fn run(args: HoldArgs) -> anyhow::Result<()> {
     }
     let mut report = holder.report.take();
     report.millis = millis(holder.start.elapsed());
+    report.began_unix_ms = began(report.millis);
     println!("{}", serde_json::to_string(&report)?);
     Ok(())
 }

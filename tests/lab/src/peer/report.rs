@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How many failures a report spells out; all are counted.
 const MAX_FAILURES: usize = 20;
@@ -25,6 +25,9 @@ pub struct LoadReport {
     pub failed: u64,
     /// Connections that the server closed in good order between two requests.
     pub reconnects: u64,
+    /// When it began, in milliseconds since the Unix epoch: who starts it in a container does not know.
+    #[serde(default)]
+    pub began_unix_ms: u64,
     /// How long it ran, in milliseconds.
     pub millis: u64,
     /// The longest time between two answers, in milliseconds.
@@ -50,6 +53,9 @@ pub struct HoldReport {
     pub broken: u64,
     /// Messages that were answered.
     pub messages: u64,
+    /// When it began, in milliseconds since the Unix epoch: who starts it in a container does not know.
+    #[serde(default)]
+    pub began_unix_ms: u64,
     /// How long it ran, in milliseconds.
     pub millis: u64,
     /// The longest wait for an answer, in milliseconds.
@@ -112,6 +118,7 @@ impl Recorder {
     /// The report.
     pub(crate) fn finish(mut self, now: Instant) -> LoadReport {
         self.report.millis = millis(now - self.start);
+        self.report.began_unix_ms = began(self.report.millis);
         self.report
     }
 }
@@ -124,6 +131,12 @@ pub(crate) fn push_failure(failures: &mut Vec<Failure>, at: Duration, error: Str
             error,
         });
     }
+}
+
+/// When began what has run for so long, in milliseconds since the Unix epoch.
+pub(crate) fn began(ran_ms: u64) -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    millis(now.unwrap_or_default()).saturating_sub(ran_ms)
 }
 
 /// Whole milliseconds.

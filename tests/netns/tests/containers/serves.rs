@@ -31,20 +31,9 @@ fn a_service_of_containers_is_reached_by_port_address_and_name() -> anyhow::Resu
         })?;
     }
     // From containers, by its name and by its address.
-    let service = stage.lab.api("n1", "/services/web")?;
-    let network = stage.lab.api("n1", "/networks/app")?;
-    let addresses = service
-        .pointer("/Endpoint/VirtualIPs")
-        .and_then(|all| all.as_array());
-    let address = addresses
-        .into_iter()
-        .flatten()
-        .find(|one| one["NetworkID"] == network["Id"])
-        .and_then(|one| one["Addr"].as_str()?.split('/').next())
-        .unwrap_or_default()
-        .to_owned();
+    let address = stage.lab.virtual_address("n1", "web", "app", Family::V4)?;
     for task in &user {
-        for target in ["web", address.as_str()] {
+        for target in ["web".to_owned(), address.to_string()] {
             let url = format!("http://{target}/");
             let mut answered = BTreeSet::new();
             eventually(SOON, &format!("{} reaches all of {target}", task.name), || {

@@ -12,7 +12,7 @@ mod stage;
 
 use anyhow::{Context as _, ensure};
 use stage::{Stage, System};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 /// What was seen of one behaviour.
 pub(crate) struct Seen {
@@ -28,6 +28,27 @@ impl Seen {
             text: text.into(),
             holds,
         }
+    }
+}
+
+/// When something was done to the cluster.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment(SystemTime);
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self(SystemTime::now())
+    }
+
+    pub(crate) fn elapsed(self) -> Duration {
+        self.0.elapsed().unwrap_or_default()
+    }
+
+    /// How long after it something was that a client saw so long after it had begun, in seconds.
+    pub(crate) fn until(self, began_unix_ms: u64, at_ms: u64) -> f64 {
+        let seen = Duration::from_millis(began_unix_ms + at_ms).as_secs_f64();
+        let moment = self.0.duration_since(SystemTime::UNIX_EPOCH);
+        seen - moment.unwrap_or_default().as_secs_f64()
     }
 }
 

@@ -1,13 +1,12 @@
 //! What is seen of a cluster whose tasks change under load: updates, scaling, a drain, the loss of a node.
 
-use crate::Seen;
 use crate::held::Held;
 use crate::stage::{CLIENT, HTTP, MANAGER, Stage};
+use crate::{Moment, Seen};
 use anyhow::Context as _;
 use essaim_lab::peer::LoadReport;
 use essaim_lab::{Family, PlacedTask, Running};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 
 /// Connections at a time, of each of the two clients.
 const CONNECTIONS: &str = "2";
@@ -18,7 +17,6 @@ const PATIENCE_MS: &str = "3000";
 
 /// Requests, a new connection each: from outside to the manager's port, and from a container to the VIP.
 struct Load {
-    began: Instant,
     outside: Running,
     inside: Running,
 }
@@ -42,9 +40,7 @@ impl Load {
             ];
             stage.start(from, &line)
         };
-        let began = Instant::now();
         let load = Self {
-            began,
             outside: start(CLIENT, stage.at(MANAGER, Family::V4, HTTP)?)?,
             inside: start("user", SocketAddr::new(stage.vip("web")?, 80))?,
         };
@@ -55,28 +51,27 @@ impl Load {
     }
 
     /// Ends it, after requests that come later than all that happened; what failed since then, and whether nothing did.
-    fn stop(self, stage: &Stage, moved: Instant) -> anyhow::Result<Failed> {
+    fn stop(self, stage: &Stage, moved: Moment) -> anyhow::Result<Failed> {
         stage.ask(CLIENT, stage.at(MANAGER, Family::V4, HTTP)?, 20)?;
         stage.ask("user", SocketAddr::new(stage.vip("web")?, 80), 20)?;
         stage.end_in_user("load")?;
         let outside: LoadReport = self.outside.stop()?.json()?;
         let inside: LoadReport = self.inside.finish()?.json()?;
-        let before = u64::try_from((moved - self.began).as_millis())?;
+        let last = |report: &LoadReport| {
+            report
+                .last_failure_ms
+                .map(|last| moved.until(report.began_unix_ms, last))
+        };
         let tell = |name: &str, report: &LoadReport| {
             let mut text = format!(
                 "{name}: {} of {} requests failed",
                 report.failed,
                 report.ok + report.failed
             );
-            if let (Some(first), Some(last)) = (report.failures.first(), report.last_failure_ms) {
-                let since = |at: u64| {
-                    (i64::try_from(at).unwrap_or(i64::MAX) - i64::try_from(before).unwrap_or(0)) as f64
-                        / 1000.0
-                };
+            if let (Some(first), Some(last)) = (report.failures.first(), last(report)) {
                 text += &format!(
-                    ", {:.1} to {:.1} s after the command ({})",
-                    since(first.at_ms),
-                    since(last),
+                    ", {:.1} to {last:.1} s after the command ({})",
+                    moved.until(report.began_unix_ms, first.at_ms),
                     first.error
                 );
             }
@@ -85,10 +80,10 @@ impl Load {
         Ok(Failed {
             text: format!("{}; {}", tell("port", &outside), tell("VIP", &inside)),
             none: outside.failed == 0 && inside.failed == 0 && outside.ok > 10 && inside.ok > 10,
-            last_ms: outside
-                .last_failure_ms
-                .max(inside.last_failure_ms)
-                .map_or(0, |last| last.saturating_sub(before)),
+            last: last(&outside)
+                .into_iter()
+                .chain(last(&inside))
+                .fold(0.0, f64::max),
         })
     }
 }
@@ -97,8 +92,8 @@ impl Load {
 struct Failed {
     text: String,
     none: bool,
-    /// The last failure, in milliseconds since the move.
-    last_ms: u64,
+    /// The last failure, in seconds since the move.
+    last: f64,
 }
 
 /// None of these runs any more, and as many others do.
@@ -120,7 +115,7 @@ fn settled(stage: &Stage, tasks: &[PlacedTask]) -> anyhow::Result<()> {
 pub(crate) fn update(stage: &Stage) -> anyhow::Result<Seen> {
     let before = stage.runs("web", 2)?;
     let load = Load::start(stage)?;
-    let moved = Instant::now();
+    let moved = Moment::now();
     stage.docker(&["service", "update", "--detach", "--env-add", "VERSION=2", "web"])?;
     let after = stage.until("web", all_new(&before))?;
     settled(stage, &after)?;
@@ -130,7 +125,7 @@ pub(crate) fn update(stage: &Stage) -> anyhow::Result<Seen> {
 
 pub(crate) fn scale(stage: &Stage) -> anyhow::Result<Seen> {
     let load = Load::start(stage)?;
-    let moved = Instant::now();
+    let moved = Moment::now();
     for count in [4, 1] {
         stage.docker(&["service", "scale", "--detach", &format!("web={count}")])?;
         let tasks = stage.runs("web", count)?;
@@ -147,7 +142,7 @@ pub(crate) fn drain(stage: &Stage) -> anyhow::Result<Seen> {
     let echo = stage.until("echo", |tasks| on(tasks, "n2") == 1 && on(tasks, "n3") == 1)?;
     let held = Held::open(stage)?;
     let load = Load::start(stage)?;
-    let moved = Instant::now();
+    let moved = Moment::now();
     stage.docker(&["node", "update", "--availability", "drain", "n2"])?;
     for service in ["web", "echo"] {
         stage.until(service, |tasks| on(tasks, "n3") == 2 && tasks.len() == 2)?;
@@ -167,7 +162,7 @@ pub(crate) fn drain(stage: &Stage) -> anyhow::Result<Seen> {
 
 /// How long after the loss requests may fail at most: it is known after 3 s on a machine that is not emulated, and a client
 /// waits for an answer as long again.
-const LOSS: Duration = Duration::from_secs(30);
+const LOSS: f64 = 30.0;
 
 pub(crate) fn loss(stage: &Stage) -> anyhow::Result<Seen> {
     let tasks = stage.runs("web", 2)?;
@@ -177,7 +172,7 @@ pub(crate) fn loss(stage: &Stage) -> anyhow::Result<Seen> {
         .context("none of web is on n3")?;
     let address = dead.addresses.first().context("a task without an address")?;
     let load = Load::start(stage)?;
-    let moved = Instant::now();
+    let moved = Moment::now();
     stage.lab.power_off("n3")?;
     let script = format!(
         "s=$(date +%s); for i in $(seq 900); do nslookup tasks.web 127.0.0.11 | grep -qw {address} || exit 0; usleep 100000; done; exit 1"
@@ -196,8 +191,5 @@ pub(crate) fn loss(stage: &Stage) -> anyhow::Result<Seen> {
         said.trim(),
         replaced.as_secs()
     );
-    Ok(Seen::new(
-        gone && u128::from(failed.last_ms) < LOSS.as_millis(),
-        text,
-    ))
+    Ok(Seen::new(gone && failed.last < LOSS, text))
 }

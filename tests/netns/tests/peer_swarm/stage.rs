@@ -4,7 +4,6 @@
 use anyhow::{Context as _, ensure};
 use essaim_lab::peer::LoadReport;
 use essaim_lab::{Cluster, ClusterBuilder, Engine, EngineSettings, Family, PlacedTask, Running, eventually};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -84,11 +83,7 @@ impl Stage {
             "echo --tcp-echo 7",
         )?;
         stage.runs("user", 1)?;
-        eventually(SOON, "web answers", || {
-            let report = stage.ask(CLIENT, stage.at(MANAGER, Family::V4, HTTP)?, 20)?;
-            ensure!(report.failed == 0 && report.by_name.len() == 2, "{report:?}");
-            Ok(())
-        })?;
+        stage.answers(HTTP, 2)?;
         Ok(stage)
     }
 
@@ -116,6 +111,15 @@ impl Stage {
     /// Types a line of the docker CLI at the manager.
     pub(crate) fn docker(&self, line: &[&str]) -> anyhow::Result<String> {
         self.lab.docker_cli(MANAGER, line)
+    }
+
+    /// Waits until each task of a published port answers, at the manager's IPv4 address.
+    pub(crate) fn answers(&self, port: u16, tasks: usize) -> anyhow::Result<()> {
+        eventually(SOON, &format!("port {port} answers"), || {
+            let report = self.ask(CLIENT, self.at(MANAGER, Family::V4, port)?, 20)?;
+            ensure!(report.failed == 0 && report.by_name.len() == tasks, "{report:?}");
+            Ok(())
+        })
     }
 
     /// Waits until so many tasks of a service run.
@@ -213,17 +217,7 @@ impl Stage {
 
     /// The address of a service on the network.
     pub(crate) fn vip(&self, service: &str) -> anyhow::Result<IpAddr> {
-        let inspected =
-            |line: &[&str]| -> anyhow::Result<Value> { Ok(serde_json::from_str(&self.docker(line)?)?) };
-        let network = inspected(&["network", "inspect", "app"])?;
-        let service = inspected(&["service", "inspect", service])?;
-        let addresses = service
-            .pointer("/0/Endpoint/VirtualIPs")
-            .and_then(Value::as_array);
-        let mut addresses = addresses.into_iter().flatten();
-        let found = addresses.find(|one| Some(&one["NetworkID"]) == network.pointer("/0/Id"));
-        let text = found.and_then(|one| one["Addr"].as_str()?.split('/').next());
-        Ok(text.context("no VIP on the network")?.parse()?)
+        self.lab.virtual_address(MANAGER, service, "app", Family::V4)
     }
 
     /// Sends so many requests, a new connection each: from the client outside, or from the container.
