@@ -3,8 +3,7 @@
 use super::skb::{self, Skb};
 use super::{Env, Outcome, PASS, flows};
 use crate::tables;
-use aya_ebpf::bindings::bpf_fib_lookup as Route;
-use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_FWD_DISABLED, BPF_FIB_LKUP_RET_NOT_FWDED};
+use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_NOT_FWDED, bpf_fib_lookup as Route};
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
@@ -71,8 +70,8 @@ fn is_taken_over(env: &Env<'_>, packet: &Packet) -> bool {
     tables::endpoint(address).is_none() && is_delivered_here(env, packet)
 }
 
-/// What the kernel's routes say: nothing that is forwarded. So they say of an address without a route, too, and where an
-/// interface forwards nothing.
+/// What the kernel's routes say: not to be forwarded. So they say of an address without a route, too. (Essaim has the node
+/// forward; of an interface that was told not to, nothing is known.)
 #[inline(always)]
 fn is_delivered_here(env: &Env<'_>, packet: &Packet) -> bool {
     const LEN: i32 = size_of::<Route>() as i32;
@@ -91,7 +90,7 @@ fn is_delivered_here(env: &Env<'_>, packet: &Packet) -> bool {
     }
     // SAFETY: what is asked is as long as the kernel is told.
     let found = unsafe { bpf_fib_lookup(env.ctx.skb.skb.cast(), &raw mut asked, LEN, 0) };
-    found == BPF_FIB_LKUP_RET_NOT_FWDED.into() || found == BPF_FIB_LKUP_RET_FWD_DISABLED.into()
+    found == BPF_FIB_LKUP_RET_NOT_FWDED.into()
 }
 
 /// Whether it is VXLAN of an encrypted network, for this node, as anybody may make it: what the kernel decrypts does not
