@@ -15,16 +15,17 @@ const ICMP6: u8 = 58;
 /// The smallest TCP header.
 const TCP_LEN: u8 = 20;
 
-/// Sends SYNs from so many made-up addresses to one address and port, from the current network namespace.
+/// Sends SYNs from so many made-up addresses, others for each number, to one address and port, from the current network
+/// namespace.
 ///
 /// # Errors
 /// When the kernel refuses one.
-pub fn syn_flood(target: SocketAddr, count: u32) -> anyhow::Result<()> {
+pub fn syn_flood(target: SocketAddr, count: u32, number: u32) -> anyhow::Result<()> {
     let socket = Socket::new(Domain::for_address(target), Type::RAW, Some(Protocol::from(RAW)))
         .context("failed to open a raw socket")?;
     // The kernel takes the destination from the header; the port must be 0 for IPv6.
     let to = SocketAddr::new(target.ip(), 0).into();
-    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ u64::from(number) << 32);
     for sent in 0..count {
         let random = numbers.next();
         let packet = syn(target, random);
