@@ -129,6 +129,30 @@ fn a_new_task_takes_traffic_through_every_node_at_once() {
     assert!(times[times.len() / 2] < Duration::from_millis(1500), "{times:?}");
 }
 
+/// Without it a task runs as soon as its process does, which on a busy machine is before it listens.
+const CHECKED: [&str; 4] = [
+    "--health-cmd",
+    "curl -gsf --noproxy '*' -o /dev/null http://127.0.0.1/",
+    "--health-interval",
+    "200ms",
+];
+
+/// Waits until the update of web is so far.
+#[track_caller]
+fn update_is(cluster: &Cluster, expected: &str) {
+    eventually(
+        Duration::from_mins(1),
+        &format!("the update is {expected}"),
+        || {
+            let service = cluster.api("n1", "/services/web")?;
+            let found = text(&service, "/UpdateStatus/State").to_owned();
+            anyhow::ensure!(found == expected, "it is {found:?}");
+            Ok(())
+        },
+    )
+    .unwrap();
+}
+
 #[test]
 fn a_rolling_update_loses_no_request_and_a_bad_one_is_rolled_back() {
     let cluster = formed(3, 1);
@@ -141,37 +165,19 @@ fn a_rolling_update_loses_no_request_and_a_bad_one_is_rolled_back() {
         "2s",
         "--update-failure-action",
         "rollback",
-        // Without it a task runs as soon as its process does, which on a busy machine is before it listens.
-        "--health-cmd",
-        "curl -gsf --noproxy '*' -o /dev/null http://127.0.0.1/",
-        "--health-interval",
-        "200ms",
     ];
-    Server::of(&cluster).create(&cluster, "n1", "web", &options);
+    Server::of(&cluster).create(&cluster, "n1", "web", &[&options[..], &CHECKED].concat());
     let before = cluster.wait_running("n1", "web", 4).unwrap();
     let target = edge(&cluster, "n2");
     eventually(SOON, "web answers", || cluster.curl("c1", &target).map(drop)).unwrap();
     let load = cluster.start_load("c1", &target, 4, 2, 110).unwrap();
-    let state = |expected: &str| {
-        eventually(
-            Duration::from_mins(1),
-            &format!("the update is {expected}"),
-            || {
-                let service = cluster.api("n1", "/services/web")?;
-                let found = text(&service, "/UpdateStatus/State").to_owned();
-                anyhow::ensure!(found == expected, "it is {found:?}");
-                Ok(())
-            },
-        )
-        .unwrap();
-    };
     cluster
         .operate(
             "n1",
             &["service", "update", "--detach", "--env-add", "V=2", "web"],
         )
         .unwrap();
-    state("completed");
+    update_is(&cluster, "completed");
     let after = cluster.wait_running("n1", "web", 4).unwrap();
     assert!(after.iter().all(|task| !before.contains(task)), "{after:?}");
     // Programs that do not exist never run: back to those that do.
@@ -181,7 +187,7 @@ fn a_rolling_update_loses_no_request_and_a_bad_one_is_rolled_back() {
             &["service", "update", "--detach", "--args", "nonsense", "web"],
         )
         .unwrap();
-    state("rollback_completed");
+    update_is(&cluster, "rollback_completed");
     cluster.wait_running("n1", "web", 4).unwrap();
     cluster
         .operate("n1", &["service", "rollback", "--detach", "web"])
@@ -212,12 +218,8 @@ fn a_published_service_moves_to_another_network_and_loses_no_request() {
         "four",
         "--update-order",
         "start-first",
-        "--health-cmd",
-        "curl -gsf --noproxy '*' -o /dev/null http://127.0.0.1/",
-        "--health-interval",
-        "200ms",
     ];
-    Server::of(&cluster).create(&cluster, "n1", "web", &options);
+    Server::of(&cluster).create(&cluster, "n1", "web", &[&options[..], &CHECKED].concat());
     cluster.wait_running("n1", "web", 3).unwrap();
     let target = edge(&cluster, "n2");
     eventually(SOON, "web answers", || cluster.curl("c1", &target).map(drop)).unwrap();
@@ -225,13 +227,7 @@ fn a_published_service_moves_to_another_network_and_loses_no_request() {
     let moved = |option: &str, network: &str| {
         let line = ["service", "update", "--detach", option, network, "web"];
         cluster.operate("n1", &line).unwrap();
-        eventually(Duration::from_mins(1), &format!("{option} {network}"), || {
-            let service = cluster.api("n1", "/services/web")?;
-            let found = text(&service, "/UpdateStatus/State");
-            anyhow::ensure!(found == "completed", "the update is {found:?}");
-            Ok(())
-        })
-        .unwrap();
+        update_is(&cluster, "completed");
     };
     let six = format!("http://[{}]:8080/", cluster.address("n2", Family::V6).unwrap());
     assert!(cluster.curl("c1", &six).is_err(), "four has no IPv6");
