@@ -1,7 +1,7 @@
 //! Rows 14 to 23: networks, and what is known on them (26 to 30).
 
 use crate::stage::*;
-use essaim_lab::eventually;
+use essaim_lab::{Family, eventually};
 
 /// The line that shows a member of a network.
 fn inspect(format: &str, network: &str) -> String {
@@ -231,7 +231,7 @@ fn the_ingress_network_is_replaced_and_configuration_is_shared() {
     docker.ok(
         "n1",
         "docker network create -d overlay --ingress --subnet 10.11.0.0/16 --gateway 10.11.0.2 \
-         --opt com.docker.network.driver.mtu=1400 mesh",
+         --ipv6 --subnet fd11::/64 --opt com.docker.network.driver.mtu=1400 mesh",
     );
     docker.refused(
         "n1",
@@ -250,6 +250,11 @@ fn the_ingress_network_is_replaced_and_configuration_is_shared() {
     }
     for node in ["n1", "n2", "n3"] {
         docker.answers(node, 8080);
+        let six = docker.address(node, Family::V6).unwrap();
+        eventually(SOON, &format!("web answers at {six}"), || {
+            docker.curl("c1", &format!("http://[{six}]:8080/")).map(drop)
+        })
+        .unwrap();
         eventually(SOON, &format!("kernel and maps of {node} are as asked"), || {
             docker.essaim(node, &["verify"])?.ok().map(drop)
         })
