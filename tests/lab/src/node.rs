@@ -321,7 +321,7 @@ impl Cluster {
             .flatten()
             .filter(|one| one["NetworkID"] == network["Id"]);
         let mut addresses = there.filter_map(|one| one["Addr"].as_str()?.split('/').next()?.parse().ok());
-        let address = addresses.find(|address: &IpAddr| address.is_ipv6() == (family == Family::V6));
+        let address = addresses.find(|address| family.is_of(*address));
         address.with_context(|| format!("{service} has no virtual address of {family} there: {all:?}"))
     }
 

@@ -121,7 +121,7 @@ impl Scene {
             .addresses
             .iter()
             .filter_map(|address| address.parse::<IpAddr>().ok());
-        let address = { addresses }.find(|address| address.is_ipv6() == (family == Family::V6));
+        let address = { addresses }.find(|address| family.is_of(*address));
         address.with_context(|| format!("{task} has no address of {family}"))
     }
 

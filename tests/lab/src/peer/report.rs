@@ -26,7 +26,6 @@ pub struct LoadReport {
     /// Connections that the server closed in good order between two requests.
     pub reconnects: u64,
     /// When it began, in milliseconds since the Unix epoch: who starts it in a container does not know.
-    #[serde(default)]
     pub began_unix_ms: u64,
     /// How long it ran, in milliseconds.
     pub millis: u64,
@@ -54,7 +53,6 @@ pub struct HoldReport {
     /// Messages that were answered.
     pub messages: u64,
     /// When it began, in milliseconds since the Unix epoch: who starts it in a container does not know.
-    #[serde(default)]
     pub began_unix_ms: u64,
     /// How long it ran, in milliseconds.
     pub millis: u64,

@@ -1,6 +1,6 @@
 //! How even the Maglev edge is.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use essaim_lab::{ClusterBuilder, Family, netns};
 use essaim_netns_tests::held::Flow;
 use essaim_netns_tests::site::{CLIENT, ECHO, Site};
@@ -24,24 +24,24 @@ fn ten_thousand_connections_spread_over_ten_tasks() -> anyhow::Result<()> {
     let nodes: Vec<_> = ["n1", "n2"].into_iter().cycle().take(TASKS).collect();
     let site = Site::web(ClusterBuilder::new().nodes(2), &[ECHO], &nodes)?;
     let target = site.at("n1", ECHO.published, Family::V4)?;
-    let client = site.cluster.netns(CLIENT);
     let connect = || {
-        netns::inside(&client, || {
-            let connected = (0..CONNECTIONS / AT_A_TIME).map(|number| {
-                let flow = Flow::open(target).with_context(|| format!("connection {number}"))?;
-                let task = flow.task.clone();
-                flow.abort().map(|()| task)
-            });
-            connected.collect::<anyhow::Result<Vec<_>>>()
-        })
-    };
-    let connected = thread::scope(|scope| {
-        let threads: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(connect)).collect();
-        let joined = threads.into_iter().map(|thread| match thread.join() {
-            Ok(connected) => connected,
-            Err(panic) => std::panic::resume_unwind(panic),
+        let connected = (0..CONNECTIONS / AT_A_TIME).map(|number| {
+            let flow = Flow::open(target).with_context(|| format!("connection {number}"))?;
+            let task = flow.task.clone();
+            flow.abort().map(|()| task)
         });
-        joined.collect::<anyhow::Result<Vec<_>>>()
+        connected.collect::<anyhow::Result<Vec<_>>>()
+    };
+    // Threads are in the namespace of the one that starts them.
+    let connected = netns::inside(&site.cluster.netns(CLIENT), || {
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..AT_A_TIME).map(|_| scope.spawn(connect)).collect();
+            let joined = threads.into_iter().map(|thread| match thread.join() {
+                Ok(connected) => connected,
+                Err(_) => bail!("a thread panicked"),
+            });
+            joined.collect::<anyhow::Result<Vec<_>>>()
+        })
     })?;
     let mut count: BTreeMap<String, usize> = BTreeMap::new();
     for task in connected.into_iter().flatten() {
